@@ -1,0 +1,1 @@
+//! Run file and deployment file: the five choices, presets, validation, overrides, JSON Schema.

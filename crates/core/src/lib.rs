@@ -1,0 +1,1 @@
+//! Identities, records, keyed randomness and shutdown shared by every crate; no libtorch.

@@ -1,0 +1,1 @@
+//! Tokenizers, chat templates and data files (JSONL, Parquet) read into valid records.

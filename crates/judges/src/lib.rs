@@ -1,0 +1,1 @@
+//! Judges: one trait, rule, oracle and reward-model backends; a judgement has a status.

@@ -1,0 +1,1 @@
+//! Llama-type decoders and reward heads; Hugging Face folders in and out.

@@ -1,0 +1,1 @@
+//! Selection, pairing, filters and replay order as pure functions.

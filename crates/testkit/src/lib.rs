@@ -1,0 +1,1 @@
+//! Tiny models and helpers for tests; never part of a release.

@@ -1,0 +1,1 @@
+//! Trainer: prepare, log-probs, optimizer, schedules, checkpoints with their ledger.

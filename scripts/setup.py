@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Provides libtorch 2.11.0 (CPU) and writes cargo's configuration; does nothing when both are there.
+
+The files come from the PyPI wheels in requirements-libtorch.txt (versions and hashes pinned) through pip. They are kept in
+$JOUST_CACHE (default ~/.cache/joust), outside the clone; the clone gets a link, `.libtorch`. A LIBTORCH that is set in the
+environment wins: then nothing is downloaded and cargo is pointed at it.
+"""
+import glob
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+VERSION = "2.11.0"
+CACHE = os.environ.get("JOUST_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "joust")
+TORCH_LIBS = ("libtorch_cpu.so", "libc10.so", "libgomp.so.1")
+TOOLS = {  # program: the Debian package that brings it
+    "cargo": "Rust 1.95 or newer through rustup (Debian's cargo is older)",
+    "g++": "apt-get install g++",
+    "make": "apt-get install make",
+}
+
+
+def fail(message):
+    sys.exit(f"setup: {message}")
+
+
+def check_tools():
+    missing = [f"{tool} (install: {how})" for tool, how in TOOLS.items() if not shutil.which(tool)]
+    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode:
+        missing.append("pip for python3 (install: apt-get install python3-pip)")
+    if missing:
+        fail("missing: " + "; ".join(missing))
+    if platform.machine() != "x86_64":
+        fail(f"no libtorch wheel is pinned for {platform.machine()}; set LIBTORCH to a libtorch {VERSION} folder")
+
+
+def pip_download(folder):
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:",
+         "--implementation", "cp", "--python-version", "3.11", "--platform", "manylinux_2_28_x86_64",
+         "--platform", "manylinux_2_25_x86_64", "--platform", "manylinux2014_x86_64", "--dest", folder,
+         "-r", os.path.join(ROOT, "scripts", "requirements-libtorch.txt")], check=True)
+
+
+def extract(wheel, wanted, out):
+    """Copies the wheel's members that `wanted` maps to a path below `out`."""
+    with zipfile.ZipFile(wheel) as archive:
+        for info in archive.infolist():
+            target = None if info.is_dir() else wanted(info.filename)
+            if target:
+                path = os.path.join(out, target)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with archive.open(info) as source, open(path, "wb") as sink:
+                    shutil.copyfileobj(source, sink)
+
+
+def torch_member(name):
+    if name.startswith("torch/include/"):
+        return name[len("torch/"):]
+    base = os.path.basename(name)
+    return f"lib/{base}" if name.startswith("torch/lib/") and base in TORCH_LIBS else None
+
+
+def cuda_member(name):
+    base = os.path.basename(name)
+    return f"lib/{base}" if base in ("libcudart.so.13", "libcupti.so.13") else None
+
+
+def build_libtorch(final):
+    os.makedirs(CACHE, exist_ok=True)
+    print(f"setup: fetching libtorch {VERSION} into {final} (530 MB once)", flush=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as work:
+        wheels, out = os.path.join(work, "wheels"), os.path.join(work, "libtorch")
+        pip_download(wheels)
+        extract(glob.glob(f"{wheels}/torch-*.whl")[0], torch_member, out)
+        for wheel in glob.glob(f"{wheels}/nvidia_*.whl"):
+            extract(wheel, cuda_member, out)
+        os.symlink("libtorch_cpu.so", os.path.join(out, "lib", "libtorch.so"))
+        with open(os.path.join(out, "build-version"), "w") as file:
+            file.write(f"{VERSION}+cpu\n")
+        try:
+            os.rename(out, final)  # atomic: a cut download never looks finished
+        except OSError:
+            if not os.path.exists(os.path.join(final, "build-version")):
+                raise
+
+
+def write_if_changed(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if not os.path.exists(path) or open(path).read() != text:
+        with open(path, "w") as file:
+            file.write(text)
+
+
+def main():
+    given = os.environ.get("LIBTORCH")
+    link = os.path.join(ROOT, ".libtorch")
+    if given and os.path.realpath(given) != os.path.realpath(link):
+        libtorch = os.path.abspath(given)
+        if not os.path.isdir(os.path.join(libtorch, "lib")):
+            fail(f"LIBTORCH={given} has no lib folder; unset it or point it at libtorch {VERSION}")
+    else:
+        libtorch = os.path.join(CACHE, f"libtorch-{VERSION}-cpu")
+        if not os.path.exists(os.path.join(libtorch, "build-version")):
+            check_tools()
+            build_libtorch(libtorch)
+    if not os.path.islink(link) or os.readlink(link) != libtorch:
+        if os.path.lexists(link):
+            os.remove(link)
+        os.symlink(libtorch, link)
+    write_if_changed(os.path.join(ROOT, ".cargo", "config.toml"), f"""# Written by scripts/setup.py; not tracked.
+[env]
+LIBTORCH = "{libtorch}"
+
+[build]
+rustflags = ["-C", "link-arg=-Wl,-rpath,{libtorch}/lib"]
+""")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,2 @@
+//! The joust command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Coordinator: puts prompts on the queue within the staleness bound.

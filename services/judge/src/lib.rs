@@ -1,0 +1,1 @@
+//! Judge worker: leases rollouts, judges, pairs up, commits outcomes.

@@ -1,0 +1,1 @@
+//! Learner: assigns outcomes to steps, trains, checkpoints, publishes.

@@ -1,0 +1,1 @@
+//! Rollout worker: leases prompts, samples answers, commits rollouts.
