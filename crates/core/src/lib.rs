@@ -1,1 +1,21 @@
-//! Identities, records, keyed randomness and shutdown shared by every crate; no libtorch.
+//! Identities, records, keyed randomness and shutdown shared by every crate.
+//!
+//! It holds no behaviour of a role and links no libtorch: what is here is the same in memory, on the wire and on disk.
+
+mod error;
+mod ids;
+mod model_set;
+mod prompt;
+mod records;
+pub mod rng;
+mod shutdown;
+
+pub use error::{Error, Result};
+pub use ids::{RecordId, RunId};
+pub use model_set::{ModelRef, ModelSet, Player};
+pub use prompt::{Message, Prompt};
+pub use records::{
+    Answer, Completion, DropReason, Example, ExampleSource, Finish, Judgement, JudgementStatus, JudgementValue,
+    Manifest, Outcome, PromptTask, Provenance, Purpose, Rollout, SCHEMA, Target, decode, encode,
+};
+pub use shutdown::Shutdown;

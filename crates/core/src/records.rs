@@ -1,0 +1,317 @@
+//! The records that the queue carries, the same in memory, on the wire and on disk, each with a schema version.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{Error, ModelRef, Player, Prompt, RecordId, Result};
+
+/// Schema version written into every record by this build.
+pub const SCHEMA: u16 = 1;
+
+/// Why a prompt is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Its outcome trains the policy.
+    Train,
+    /// Its outcome becomes a metric and never an example.
+    Eval,
+    /// A user asked for it through a public call.
+    ByHand,
+}
+
+/// One prompt to answer, at its place in the stream of the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PromptTask {
+    /// Schema version.
+    pub schema: u16,
+    /// Derived from (run, purpose, position).
+    pub id: RecordId,
+    /// Position in the stream: step = position / prompts_per_step.
+    pub position: u64,
+    /// Pass over the data set, from 0.
+    pub epoch: u64,
+    /// Row in the prompt file, from 0.
+    pub row: u64,
+    /// Why it is answered.
+    pub purpose: Purpose,
+    /// What is asked.
+    pub prompt: Prompt,
+}
+
+/// How a completion ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// An end-of-sequence token was sampled; it is the last of `token_ids`.
+    Eos,
+    /// `max_new_tokens` or the context length was reached: truncated.
+    Length,
+}
+
+/// One sampled answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Completion {
+    /// Which of the K answers, from 0.
+    pub sample_index: u32,
+    /// Who answered.
+    pub player: Player,
+    /// Weights that sampled its oldest token.
+    pub model: ModelRef,
+    /// Sampled ids, the EOS included iff it was sampled.
+    pub token_ids: Vec<u32>,
+    /// log π(token) in nats at temperature 1, one per token, under `model`.
+    pub logprobs: Vec<f32>,
+    /// Decoded text without special tokens: what a judge sees.
+    pub text: String,
+    /// How it ended.
+    pub finish: Finish,
+}
+
+/// A prompt with its K answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// Schema version.
+    pub schema: u16,
+    /// Derived from (task id, model versions).
+    pub id: RecordId,
+    /// The prompt.
+    pub task: PromptTask,
+    /// The prompt as the policy read it.
+    pub prompt_ids: Vec<u32>,
+    /// The answers, by `sample_index`.
+    pub completions: Vec<Completion>,
+}
+
+/// Whether a judgement can be used (R3): only [`JudgementStatus::Ok`] becomes an example.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgementStatus {
+    /// The value can be trusted as far as the judge can.
+    Ok,
+    /// The judge answered something that is not a verdict.
+    ParseFailed,
+    /// The judge declined to answer.
+    Refused,
+    /// No answer before the deadline.
+    Deadline,
+    /// The judge or its transport failed.
+    Unavailable,
+    /// The input cannot be judged (for example longer than the judge's context).
+    InvalidInput,
+}
+
+/// What a judge found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgementValue {
+    /// One number per candidate, higher is better; no unit.
+    Scores(Vec<f64>),
+    /// Probability in [0, 1] that the first of two candidates is preferred, all orders pooled.
+    Preference(f64),
+    /// Row-major K x K matrix of P(i preferred to j), `P_ii = 1/2`, `P_ij + P_ji = 1`.
+    Matrix(Vec<f64>),
+}
+
+/// Where a judgement comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Name of the judge in the run file.
+    pub judge: String,
+    /// BLAKE3 of the judge's resolved configuration, hexadecimal.
+    pub config_hash: String,
+    /// Backend kind, for example `rule`.
+    pub backend: String,
+    /// Times the judge was asked again before this answer.
+    pub retries: u32,
+}
+
+/// One judgement with its status; there is no numeric stand-in for a failed one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// Whether `value` can be used.
+    pub status: JudgementStatus,
+    /// What went wrong, when the status is not OK.
+    pub detail: Option<String>,
+    /// Present iff the status is OK.
+    pub value: Option<JudgementValue>,
+    /// Who said so.
+    pub provenance: Provenance,
+}
+
+/// Why a prompt gave no example; counted by reason, never silent (R4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropReason {
+    /// The judge preferred none of the answers.
+    Tie,
+    /// The contrasted answers hold the same tokens.
+    Identical,
+    /// The judgement failed after its retries.
+    JudgementFailed,
+    /// The work was redelivered too often and went to the dead letters.
+    DeadLetter,
+    /// A filter of the run file refused it.
+    Filtered,
+    /// The prompt cannot be answered (for example longer than the context).
+    InvalidPrompt,
+}
+
+/// Where an example's preference comes from; human and offline ones are exempt from the staleness bound (R5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExampleSource {
+    /// Sampled and judged in this run.
+    Online,
+    /// Read from a file.
+    Offline,
+    /// Labelled by people.
+    Human,
+}
+
+/// One answer as the learner needs it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Completion ids, the EOS included iff it was sampled.
+    pub token_ids: Vec<u32>,
+    /// Behaviour log-probs in nats at temperature 1, one per token; empty for offline answers.
+    pub behavior_logprobs: Vec<f32>,
+    /// How it ended.
+    pub finish: Finish,
+    /// The judge's score, when it gave one.
+    pub score: Option<f64>,
+}
+
+/// What the loss is told about an example's answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// `answers[0]` is chosen and `answers[1]` rejected with probability `p` in [0, 1]: 1 for hard labels.
+    Pair {
+        /// Probability that `answers[0]` is the better one.
+        p: f64,
+    },
+}
+
+/// One unit of training: a prompt, its contrasted answers and what is known about them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// Derived from (rollout id, sample indices, judge hash).
+    pub id: RecordId,
+    /// The prompt as the policy read it.
+    pub prompt_ids: Vec<u32>,
+    /// The answers, in the order that `target` names.
+    pub answers: Vec<Answer>,
+    /// What the loss is told.
+    pub target: Target,
+    /// Factor on the example's loss; 1 unless a weighting says otherwise.
+    pub weight: f64,
+    /// Policy version of the oldest token of its answers.
+    pub policy_version: u64,
+    /// Where the preference comes from.
+    pub source: ExampleSource,
+    /// Judge configuration that produced the target.
+    pub judge_hash: String,
+}
+
+/// What became of one prompt: its examples, or the counted reason why there are none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Schema version.
+    pub schema: u16,
+    /// Derived from (task id, judge hash).
+    pub id: RecordId,
+    /// Position in the stream.
+    pub position: u64,
+    /// Why the prompt was answered.
+    pub purpose: Purpose,
+    /// Examples in order; empty iff `dropped` is set.
+    pub examples: Vec<Example>,
+    /// Why there are no examples.
+    pub dropped: Option<DropReason>,
+    /// Pairs left out by reason while others of the same prompt were kept.
+    pub left_out: Vec<(DropReason, u32)>,
+    /// Score of every answer after penalties, by sample index; empty when the judge gave none.
+    pub scores: Vec<f64>,
+    /// Share of the answers that ended in EOS, in [0, 1].
+    pub eos_share: f64,
+    /// Mean completion length in tokens.
+    pub mean_tokens: f64,
+}
+
+/// The plan of one step, durable before the step begins (R2): what is trained, in which order and with which seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Schema version.
+    pub schema: u16,
+    /// Optimizer step, from 0.
+    pub step: u64,
+    /// Pass over this step's examples, from 0.
+    pub epoch: u64,
+    /// Ordered example ids, cut into micro-batches.
+    pub micro_batches: Vec<Vec<RecordId>>,
+    /// Ids among them that an earlier step already applied (replay), counted apart.
+    pub replayed: Vec<RecordId>,
+    /// Version of the reference that the examples are held to.
+    pub reference_version: u64,
+    /// Seed of the step.
+    pub seed: u64,
+    /// BLAKE3 of the resolved run file, hexadecimal.
+    pub settings_hash: String,
+}
+
+/// Encodes a record as MessagePack with field names, so that a reader of another version can tell what it holds.
+pub fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    rmp_serde::to_vec_named(record).expect("records hold only plain data, which always encodes")
+}
+
+/// Decodes a record and checks its schema version, where it carries one.
+///
+/// # Errors
+/// [`Error::Decode`] for bytes that are not a `T`, [`Error::Schema`] for a record of another version.
+pub fn decode<T: DeserializeOwned>(kind: &'static str, bytes: &[u8]) -> Result<T> {
+    #[derive(Deserialize)]
+    struct Head {
+        schema: Option<u16>,
+    }
+    if let Ok(Head { schema: Some(found) }) = rmp_serde::from_slice(bytes)
+        && found != SCHEMA
+    {
+        return Err(Error::Schema { kind, found, expected: SCHEMA });
+    }
+    rmp_serde::from_slice(bytes).map_err(|error| Error::Decode { kind, reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task() -> PromptTask {
+        PromptTask {
+            schema: SCHEMA,
+            id: RecordId::derive(&[b"t"]),
+            position: 3,
+            epoch: 0,
+            row: 3,
+            purpose: Purpose::Train,
+            prompt: Prompt::Text("Once".into()),
+        }
+    }
+
+    #[test]
+    fn records_round_trip() {
+        let bytes = encode(&task());
+        assert_eq!(decode::<PromptTask>("prompt_task", &bytes).expect("decodes"), task());
+    }
+
+    #[test]
+    fn another_schema_version_is_named() {
+        let bytes = encode(&PromptTask { schema: 9, ..task() });
+        let error = decode::<PromptTask>("prompt_task", &bytes).expect_err("refused");
+        assert!(error.to_string().contains("schema version 9, expected 1"), "{error}");
+    }
+
+    #[test]
+    fn foreign_bytes_are_refused() {
+        assert!(matches!(decode::<PromptTask>("prompt_task", b"garbage"), Err(Error::Decode { .. })));
+    }
+}
