@@ -1,0 +1,138 @@
+//! What pair losses read and what they return.
+
+use tch::{Kind, Tensor};
+
+use crate::{Error, Result};
+
+/// Summed log-probabilities of a batch of pairs, borrowed; only the policy's are always required.
+///
+/// Every tensor has shape `[B]` and kind float32 or float64; sums run over completion tokens, the EOS included iff it was
+/// sampled, at temperature 1.
+#[derive(Debug, Clone, Copy)]
+pub struct PairLogps<'a> {
+    policy_chosen: &'a Tensor,
+    policy_rejected: &'a Tensor,
+    reference: Option<[&'a Tensor; 2]>,
+    tokens: Option<[&'a Tensor; 2]>,
+    p: Option<&'a Tensor>,
+    weight: Option<&'a Tensor>,
+}
+
+/// What a pair loss returns; the caller reduces.
+#[derive(Debug)]
+pub struct LossOutput {
+    /// Loss of each pair times its weight, `[B]`; carries the gradient. The usual reduction is the mean over pairs.
+    pub per_pair: Tensor,
+    /// Implicit rewards of the chosen answers, `[B]`, detached.
+    pub chosen_rewards: Tensor,
+    /// Implicit rewards of the rejected answers, `[B]`, detached.
+    pub rejected_rewards: Tensor,
+}
+
+impl<'a> PairLogps<'a> {
+    /// Starts from log π(y⁺|x) and log π(y⁻|x) in nats, `[B]`; these two carry the gradient.
+    pub fn new(policy_chosen: &'a Tensor, policy_rejected: &'a Tensor) -> Self {
+        Self { policy_chosen, policy_rejected, reference: None, tokens: None, p: None, weight: None }
+    }
+
+    /// Adds log π_ref(y⁺|x) and log π_ref(y⁻|x) in nats, `[B]`, without gradient.
+    pub fn with_reference(self, ref_chosen: &'a Tensor, ref_rejected: &'a Tensor) -> Self {
+        Self { reference: Some([ref_chosen, ref_rejected]), ..self }
+    }
+
+    /// Adds the lengths in completion tokens, `[B]`, any number kind.
+    pub fn with_tokens(self, chosen_tokens: &'a Tensor, rejected_tokens: &'a Tensor) -> Self {
+        Self { tokens: Some([chosen_tokens, rejected_tokens]), ..self }
+    }
+
+    /// Adds the probability in [0, 1] that chosen is the better answer, `[B]`; absent means 1, a hard label.
+    pub fn with_p(self, p: &'a Tensor) -> Self {
+        Self { p: Some(p), ..self }
+    }
+
+    /// Adds a factor on each pair's loss, `[B]`; absent means 1.
+    pub fn with_weight(self, weight: &'a Tensor) -> Self {
+        Self { weight: Some(weight), ..self }
+    }
+
+    /// Returns log π(y⁺|x) and log π(y⁻|x) after checking every tensor that is present.
+    ///
+    /// # Errors
+    /// [`Error::NotAVector`], [`Error::Shape`], [`Error::Device`] or [`Error::Kind`] for a tensor that does not fit.
+    pub(crate) fn policy(&self) -> Result<[&'a Tensor; 2]> {
+        let expected = self.policy_chosen.size();
+        if expected.len() != 1 {
+            return Err(Error::NotAVector { found: expected });
+        }
+        let named = [
+            ("policy_chosen", Some(self.policy_chosen)),
+            ("policy_rejected", Some(self.policy_rejected)),
+            ("ref_chosen", self.reference.map(|r| r[0])),
+            ("ref_rejected", self.reference.map(|r| r[1])),
+            ("chosen_tokens", self.tokens.map(|t| t[0])),
+            ("rejected_tokens", self.tokens.map(|t| t[1])),
+            ("p", self.p),
+            ("weight", self.weight),
+        ];
+        for (index, (name, tensor)) in named.into_iter().enumerate() {
+            let Some(tensor) = tensor else { continue };
+            if tensor.size() != expected {
+                return Err(Error::Shape { name, expected, found: tensor.size() });
+            }
+            if tensor.device() != self.policy_chosen.device() {
+                return Err(Error::Device { name, expected: self.policy_chosen.device(), found: tensor.device() });
+            }
+            // Lengths, p and weight are cast; the four sums are not, because a bfloat16 sum has already lost the margin.
+            if index < 4 && !matches!(tensor.kind(), Kind::Float | Kind::Double) {
+                return Err(Error::Kind { name, found: tensor.kind() });
+            }
+        }
+        Ok([self.policy_chosen, self.policy_rejected])
+    }
+
+    /// Returns the log-ratios `hc = πc − refc` and `hr = πr − refr`, `[B]`.
+    ///
+    /// # Errors
+    /// As [`Self::policy`], and [`Error::Missing`] without a reference.
+    pub(crate) fn log_ratios(&self, loss: &'static str) -> Result<[Tensor; 2]> {
+        let [policy_chosen, policy_rejected] = self.policy()?;
+        let missing = Error::Missing { loss, input: "reference log-probabilities", setter: "with_reference" };
+        let [ref_chosen, ref_rejected] = self.reference.ok_or(missing)?;
+        Ok([policy_chosen - ref_chosen.detach(), policy_rejected - ref_rejected.detach()])
+    }
+
+    /// Returns both lengths, at least 1 each, in the kind of the log-probabilities, `[B]`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without lengths.
+    pub(crate) fn lengths(&self, loss: &'static str) -> Result<[Tensor; 2]> {
+        let missing = Error::Missing { loss, input: "lengths in tokens", setter: "with_tokens" };
+        let [chosen, rejected] = self.tokens.ok_or(missing)?;
+        let kind = self.policy_chosen.kind();
+        Ok([chosen, rejected].map(|tokens| tokens.to_kind(kind).clamp_min(1.0)))
+    }
+
+    /// Mixes `p·l(winner, loser) + (1−p)·l(loser, winner)` and applies the weights, `[B]`.
+    ///
+    /// `pair_loss` gets a winner's and a loser's tensor `[B]`. Without `p` only the first term is computed, so a hard label
+    /// never multiplies the other one by zero.
+    pub(crate) fn mix(&self, pair: [&Tensor; 2], pair_loss: impl Fn(&Tensor, &Tensor) -> Tensor) -> Tensor {
+        let [chosen, rejected] = pair;
+        let mut loss = pair_loss(chosen, rejected);
+        if let Some(p) = self.p {
+            let p = p.detach().to_kind(loss.kind());
+            loss = &p * loss + (1.0 - &p) * pair_loss(rejected, chosen);
+        }
+        match self.weight {
+            Some(weight) => weight.detach().to_kind(loss.kind()) * loss,
+            None => loss,
+        }
+    }
+}
+
+impl LossOutput {
+    /// Joins losses with the detached rewards `scale · values`.
+    pub(crate) fn new(per_pair: Tensor, [chosen, rejected]: [&Tensor; 2], scale: f64) -> Self {
+        Self { per_pair, chosen_rewards: scale * chosen.detach(), rejected_rewards: scale * rejected.detach() }
+    }
+}
