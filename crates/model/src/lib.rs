@@ -1,1 +1,22 @@
 //! Llama-type decoders and reward heads; Hugging Face folders in and out.
+//!
+//! Weights keep the keys of the Hugging Face checkpoint from the file to the optimizer. Sampling and training use the same
+//! forward code; only sampling stacks projections ([`Llama::stacked`]) and holds a KV cache.
+
+mod cache;
+mod config;
+mod device;
+mod error;
+mod folder;
+mod layer;
+mod llama;
+mod rope;
+mod weights;
+
+pub use cache::KvCache;
+pub use config::{Dtype, Head, ModelConfig, RopeScaling};
+pub use device::{Device, Permit, set_threads};
+pub use error::{Error, Result};
+pub use folder::{load, publish_folder, save};
+pub use llama::{Llama, sequence_logprobs};
+pub use weights::Weights;

@@ -1,0 +1,75 @@
+//! Published weights: immutable snapshots that samplers adopt between requests.
+
+use std::sync::Arc;
+
+use joust_core::{ModelRef, ModelSet};
+use joust_model::{Llama, ModelConfig, Weights};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::watch;
+
+/// Weights for sampling, never written again.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Which weights they are.
+    pub id: ModelRef,
+    config: ModelConfig,
+    model: Mutex<Llama>,
+}
+
+impl Snapshot {
+    /// Copies weights into a decoder of their own in `kind`, so that training may go on.
+    ///
+    /// # Errors
+    /// [`joust_model::Error`] if a tensor is missing or cannot be read.
+    pub fn new(config: &ModelConfig, weights: &Weights, id: ModelRef) -> joust_model::Result<Self> {
+        let copy = weights.snapshot(config.dtype.kind());
+        Ok(Self { id, config: config.clone(), model: Mutex::new(Llama::stacked(config, &copy)?) })
+    }
+
+    /// Returns shape and constants.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Waits, blocking the thread, for the decoder: libtorch's tensors are not for two threads at once.
+    pub fn lock(&self) -> MutexGuard<'_, Llama> {
+        self.model.lock()
+    }
+}
+
+/// What the learner published last.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// Identities of all weights of the run.
+    pub set: ModelSet,
+    /// The policy's weights.
+    pub policy: Arc<Snapshot>,
+    /// The weights the policy is held to.
+    pub reference: Arc<Snapshot>,
+}
+
+/// Where the learner publishes and samplers look; a late reader skips to the newest.
+#[derive(Debug, Clone)]
+pub struct ModelStore(watch::Sender<Published>);
+
+impl ModelStore {
+    /// Starts with the given models.
+    pub fn new(first: Published) -> Self {
+        Self(watch::Sender::new(first))
+    }
+
+    /// Replaces what samplers see, whole.
+    pub fn publish(&self, published: Published) {
+        self.0.send_replace(published);
+    }
+
+    /// Returns what was published last.
+    pub fn current(&self) -> Published {
+        self.0.borrow().clone()
+    }
+
+    /// Returns a receiver that wakes at each publish.
+    pub fn watch(&self) -> watch::Receiver<Published> {
+        self.0.subscribe()
+    }
+}

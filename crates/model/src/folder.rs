@@ -1,0 +1,179 @@
+//! Hugging Face folders in and out; what is written appears whole or not at all.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use safetensors::{Dtype as SafeDtype, SafeTensors, tensor::TensorView};
+use serde_json::{Map, Value};
+use tch::{Kind, Tensor};
+
+use crate::{Dtype, Error, ModelConfig, Result, Weights, weights::bytes};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+/// Files besides the weights that make a folder usable elsewhere.
+const COMPANIONS: [&str; 9] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+];
+
+/// Loads config and weights of a folder; tensors stay in the kind that the config names.
+///
+/// # Errors
+/// A file that is missing, cut or malformed, an architecture that is not supported, a tensor that is missing, unknown or of
+/// the wrong shape: each names file and value.
+pub fn load(folder: &Path) -> Result<(ModelConfig, Weights)> {
+    let path = folder.join("config.json");
+    let config = ModelConfig::parse(&path, read_json(folder, "config.json")?)?;
+    let mut found = BTreeMap::new();
+    for file in weight_files(folder)? {
+        read_safetensors(&file, &mut found)?;
+    }
+    let weights = check(folder, &config, found)?;
+    Ok((config, weights))
+}
+
+fn read_json(folder: &Path, file: &str) -> Result<Map<String, Value>> {
+    let path = folder.join(file);
+    if !path.is_file() {
+        return Err(Error::MissingFile { folder: folder.into(), file: file.into() });
+    }
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    serde_json::from_str(&text).map_err(|error| Error::Config {
+        path,
+        key: "the file".into(),
+        value: error.to_string(),
+        expected: "expected a JSON object".into(),
+    })
+}
+
+fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    if folder.join(SINGLE).is_file() {
+        return Ok(vec![folder.join(SINGLE)]);
+    }
+    if !folder.join(INDEX).is_file() {
+        return Err(Error::MissingFile { folder: folder.into(), file: SINGLE.into() });
+    }
+    let index = read_json(folder, INDEX)?;
+    let map = index.get("weight_map").and_then(Value::as_object);
+    let mut files: Vec<&str> = map.into_iter().flat_map(Map::values).filter_map(Value::as_str).collect();
+    files.sort_unstable();
+    files.dedup();
+    let missing = files.iter().find(|file| !folder.join(file).is_file());
+    match missing {
+        Some(file) => Err(Error::MissingFile { folder: folder.into(), file: (*file).into() }),
+        None => Ok(files.into_iter().map(|file| folder.join(file)).collect()),
+    }
+}
+
+fn read_safetensors(path: &Path, into: &mut BTreeMap<String, Tensor>) -> Result<()> {
+    let data = fs::read(path).map_err(Error::io("read", path))?;
+    let broken = |reason: String| Error::Safetensors { path: path.into(), reason };
+    let file = SafeTensors::deserialize(&data).map_err(|error| broken(error.to_string()))?;
+    for (name, view) in file.tensors() {
+        let kind = match view.dtype() {
+            SafeDtype::F32 => Kind::Float,
+            SafeDtype::BF16 => Kind::BFloat16,
+            SafeDtype::F16 => Kind::Half,
+            other => {
+                let problem = format!("its type is {other:?}, supported are F32, BF16 and F16");
+                return Err(Error::Tensor { path: path.into(), name, problem });
+            }
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|size| *size as i64).collect();
+        into.insert(name, Tensor::f_from_data_size(view.data(), &shape, kind)?);
+    }
+    Ok(())
+}
+
+fn check(folder: &Path, config: &ModelConfig, mut found: BTreeMap<String, Tensor>) -> Result<Weights> {
+    let error = |name: &str, problem: String| Error::Tensor { path: folder.into(), name: name.into(), problem };
+    let mut weights = BTreeMap::new();
+    for (name, shape) in config.tensors() {
+        let tensor = found.remove(&name).ok_or_else(|| error(&name, "it is missing".into()))?;
+        if tensor.size() != shape {
+            return Err(error(&name, format!("its shape is {:?}, config.json says {shape:?}", tensor.size())));
+        }
+        weights.insert(name, tensor.to_kind(config.dtype.kind()));
+    }
+    // Older writers stored buffers, and a copy of the embedding as head of a tied model.
+    let known = |name: &str| name.ends_with("rotary_emb.inv_freq") || name == "lm_head.weight";
+    match found.keys().find(|name| !known(name)) {
+        Some(name) => Err(error(name, "the architecture in config.json has no such tensor".into())),
+        None => Ok(Weights(weights)),
+    }
+}
+
+/// Writes config and weights into an existing folder, the weights in `config.dtype`.
+///
+/// # Errors
+/// [`Error::Io`] with the path, for example on a full disk.
+pub fn save(folder: &Path, config: &ModelConfig, weights: &Weights) -> Result<()> {
+    let dtype = match config.dtype {
+        Dtype::Float32 => SafeDtype::F32,
+        Dtype::Bfloat16 => SafeDtype::BF16,
+    };
+    let data: Vec<(String, Vec<usize>, Vec<u8>)> = weights
+        .0
+        .iter()
+        .map(|(name, tensor)| {
+            let shape = tensor.size().iter().map(|size| *size as usize).collect();
+            Ok((name.clone(), shape, bytes(&tensor.to_kind(config.dtype.kind()))?))
+        })
+        .collect::<Result<_>>()?;
+    let path = folder.join(SINGLE);
+    let views = data.iter().map(|(name, shape, data)| {
+        let view = TensorView::new(dtype, shape.clone(), data).expect("bytes were sized by this shape and type");
+        (name.as_str(), view)
+    });
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let file = safetensors::serialize(views, Some(metadata))
+        .map_err(|error| Error::Safetensors { path: path.clone(), reason: error.to_string() })?;
+    fs::write(&path, file).map_err(Error::io("write", &path))?;
+    let path = folder.join("config.json");
+    let text = serde_json::to_string_pretty(&config.raw).expect("a JSON map always encodes");
+    fs::write(&path, text + "\n").map_err(Error::io("write", &path))
+}
+
+/// Publishes a whole model folder: weights and config, and the tokenizer files of `source`, renamed into place at once.
+///
+/// An older folder of the same name is replaced.
+///
+/// # Errors
+/// [`Error::Io`] with the path; what was there before stays.
+pub fn publish_folder(folder: &Path, source: &Path, config: &ModelConfig, weights: &Weights) -> Result<()> {
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let staging = folder.with_file_name(format!(".{name}.staging"));
+    let retired = folder.with_file_name(format!(".{name}.retired"));
+    for stale in [&staging, &retired] {
+        if stale.exists() {
+            fs::remove_dir_all(stale).map_err(Error::io("remove", stale))?;
+        }
+    }
+    fs::create_dir_all(&staging).map_err(Error::io("create", &staging))?;
+    save(&staging, config, weights)?;
+    for file in COMPANIONS.iter().filter(|file| source.join(file).is_file()) {
+        fs::copy(source.join(file), staging.join(file)).map_err(Error::io("write", staging.join(file)))?;
+    }
+    for entry in fs::read_dir(&staging).map_err(Error::io("read", &staging))?.flatten() {
+        fs::File::open(entry.path()).and_then(|file| file.sync_all()).map_err(Error::io("flush", entry.path()))?;
+    }
+    if folder.exists() {
+        fs::rename(folder, &retired).map_err(Error::io("rename", folder))?;
+    }
+    fs::rename(&staging, folder).map_err(Error::io("rename", &staging))?;
+    if retired.exists() {
+        fs::remove_dir_all(&retired).map_err(Error::io("remove", &retired))?;
+    }
+    Ok(())
+}

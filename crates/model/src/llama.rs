@@ -1,0 +1,164 @@
+//! The decoder: embedding, layers, final norm and head, over whole sequences or with a KV cache.
+//!
+//! See "LLaMA: Open and Efficient Foundation Language Models", Touvron et al., <https://arxiv.org/abs/2302.13971>.
+
+use tch::{Kind, Tensor};
+
+use crate::{
+    Head, KvCache, ModelConfig, Result, Weights,
+    cache::LayerCache,
+    layer::{Layer, Pass, linear, rms_norm},
+    rope::Rope,
+};
+
+/// A decoder over given weights; it holds no gradients of its own.
+#[derive(Debug)]
+pub struct Llama {
+    config: ModelConfig,
+    embedding: Tensor,
+    layers: Vec<Layer>,
+    norm: Tensor,
+    head: Tensor,
+    rope: Rope,
+}
+
+impl Llama {
+    /// Builds the decoder on the given tensors, which stay the leaves of gradients.
+    ///
+    /// # Errors
+    /// [`crate::Error::Tensor`] if a tensor is missing.
+    pub fn new(config: &ModelConfig, weights: &Weights) -> Result<Self> {
+        Self::build(config, weights, false)
+    }
+
+    /// Builds the decoder for sampling: projections of one input are stacked into one matrix each.
+    ///
+    /// # Errors
+    /// [`crate::Error::Tensor`] if a tensor is missing.
+    pub fn stacked(config: &ModelConfig, weights: &Weights) -> Result<Self> {
+        tch::no_grad(|| Self::build(config, weights, true))
+    }
+
+    fn build(config: &ModelConfig, weights: &Weights, stacked: bool) -> Result<Self> {
+        let embedding = weights.get("model.embed_tokens.weight")?.shallow_clone();
+        let head = match config.head {
+            Head::Score => weights.get("score.weight")?.shallow_clone(),
+            Head::CausalLm if config.tie_word_embeddings => embedding.shallow_clone(),
+            Head::CausalLm => weights.get("lm_head.weight")?.shallow_clone(),
+        };
+        let layers = (0..config.num_hidden_layers).map(|i| Layer::new(weights, i, stacked)).collect::<Result<_>>()?;
+        Ok(Self {
+            rope: Rope::new(config, embedding.kind(), embedding.device()),
+            config: config.clone(),
+            layers,
+            norm: weights.get("model.norm.weight")?.shallow_clone(),
+            embedding,
+            head,
+        })
+    }
+
+    /// Returns the shape and constants.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Returns the device that holds the weights.
+    pub fn device(&self) -> tch::Device {
+        self.embedding.device()
+    }
+
+    /// Computes the normalised hidden states `[B, T, H]` of ids `[B, T]` (int64).
+    ///
+    /// Attention is causal over whole rows: rows shorter than T are padded on the right, where nothing real looks.
+    pub fn hidden(&self, ids: &Tensor) -> Tensor {
+        let positions = Tensor::arange(ids.size()[1], (Kind::Int64, ids.device()));
+        let pass = Pass { config: &self.config, rope: self.rope.at(&positions), mask: None, at: 0 };
+        let mut x = self.embed(ids);
+        for layer in &self.layers {
+            x = layer.forward(&x, &pass, None);
+        }
+        rms_norm(&x, &self.norm, self.config.rms_norm_eps)
+    }
+
+    /// Computes the head's output of hidden states `[.., H]`: logits `[.., V]`, or scores `[.., 1]`, in the weights' kind.
+    pub fn head(&self, hidden: &Tensor) -> Tensor {
+        linear(hidden, &self.head)
+    }
+
+    /// Reads left-padded prompts `[B, T]` (int64; `padding` `[B]` int64 tokens of each row) into a new cache.
+    ///
+    /// # Returns
+    /// The cache with room for `capacity` tokens a row, and the logits `[B, V]` (float32) after the last token.
+    pub fn prefill(&self, ids: &Tensor, padding: &Tensor, capacity: i64) -> (KvCache, Tensor) {
+        let (batch, tokens) = ids.size2().expect("prompt ids are [B, T]");
+        let kind = self.embedding.kind();
+        let shape = [batch, self.config.num_key_value_heads, capacity, self.config.head_dim];
+        let empty = || Tensor::zeros(shape, (kind, ids.device()));
+        let padded = padding.max().int64_value(&[]) > 0;
+        let slots = Tensor::arange(capacity, (Kind::Int64, ids.device()));
+        let mask = padded.then(|| {
+            let hidden = slots.unsqueeze(0).lt_tensor(&padding.unsqueeze(1)); // [B, capacity]
+            let zeros = Tensor::zeros([batch, capacity], (kind, ids.device()));
+            zeros.masked_fill(&hidden, f64::NEG_INFINITY).view([batch, 1, 1, capacity])
+        });
+        let mut cache = KvCache {
+            layers: (0..self.layers.len()).map(|_| LayerCache { keys: empty(), values: empty() }).collect(),
+            length: 0,
+            mask,
+            padding: padding.shallow_clone(),
+        };
+        let logits = self.step(ids, &mut cache, tokens);
+        (cache, logits)
+    }
+
+    /// Reads one more token a row, ids `[B]` (int64), and returns the logits `[B, V]` (float32) after it.
+    pub fn decode(&self, ids: &Tensor, cache: &mut KvCache) -> Tensor {
+        self.step(&ids.unsqueeze(1), cache, 1)
+    }
+
+    fn step(&self, ids: &Tensor, cache: &mut KvCache, tokens: i64) -> Tensor {
+        let at = cache.length;
+        let slots = Tensor::arange_start(at, at + tokens, (Kind::Int64, ids.device()));
+        let rope = if cache.mask.is_none() {
+            self.rope.at(&slots)
+        } else {
+            // Padding would lie before position 0 and a finished row past the context; nothing reads either.
+            let last = self.config.max_position_embeddings - 1;
+            self.rope.at(&(slots.unsqueeze(0) - cache.padding.unsqueeze(1)).clamp(0, last))
+        };
+        let mask = cache.mask.as_ref().map(|mask| step_mask(mask, at, tokens));
+        let pass = Pass { config: &self.config, rope, mask, at };
+        let mut x = self.embed(ids);
+        for (layer, layer_cache) in self.layers.iter().zip(&cache.layers) {
+            x = layer.forward(&x, &pass, Some(layer_cache));
+        }
+        cache.length += tokens;
+        let last = rms_norm(&x.narrow(1, tokens - 1, 1).squeeze_dim(1), &self.norm, self.config.rms_norm_eps);
+        self.head(&last).to_kind(Kind::Float)
+    }
+
+    fn embed(&self, ids: &Tensor) -> Tensor {
+        Tensor::embedding(&self.embedding, ids, -1, false, false)
+    }
+}
+
+/// Cuts the rows' padding mask to what one pass sees, with causality where several tokens are read at once.
+fn step_mask(mask: &Tensor, at: i64, tokens: i64) -> Tensor {
+    let seen = mask.narrow(3, 0, at + tokens);
+    if tokens == 1 {
+        return seen;
+    }
+    let future = Tensor::full([tokens, at + tokens], f64::NEG_INFINITY, (seen.kind(), seen.device())).triu(at + 1);
+    // A padding row would see nothing at all and turn into NaN; letting it see itself changes no real token.
+    let own = Tensor::eye_m(tokens, at + tokens, (Kind::Bool, seen.device()));
+    (seen + future).masked_fill(&own, 0.0)
+}
+
+/// Computes log π(target) in nats, float32 `[N]`, from hidden rows `[N, H]` and target ids `[N]` (int64).
+///
+/// Log-softmax runs in float32 whatever the kind of the weights.
+pub fn sequence_logprobs(model: &Llama, rows: &Tensor, targets: &Tensor) -> Tensor {
+    let logits = model.head(rows).to_kind(Kind::Float); // [N, V]
+    let picked = logits.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1);
+    picked - logits.logsumexp(1i64, false)
+}

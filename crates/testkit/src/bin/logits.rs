@@ -1,0 +1,22 @@
+//! Prints a model's logits of given ids as JSON, for comparison with `transformers`.
+//!
+//! usage: logits MODEL ID[,ID..] -> `[[..V..], ..T..]`, or one score for a reward model
+
+use std::{error::Error, path::Path};
+
+use joust_model::{Llama, load};
+use tch::{Kind, Tensor};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, ids] = arguments.as_slice() else {
+        return Err("usage: logits MODEL ID[,ID..]".into());
+    };
+    let ids: Vec<i64> = ids.split(',').map(str::parse).collect::<Result<_, _>>()?;
+    let (config, weights) = load(Path::new(folder))?;
+    let model = Llama::new(&config, &weights)?;
+    let hidden = tch::no_grad(|| model.hidden(&Tensor::from_slice(&ids).unsqueeze(0)));
+    let rows = tch::no_grad(|| model.head(&hidden)).squeeze_dim(0).to_kind(Kind::Float);
+    println!("{}", serde_json::to_string(&Vec::<Vec<f32>>::try_from(&rows)?)?);
+    Ok(())
+}
