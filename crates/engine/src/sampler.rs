@@ -71,7 +71,7 @@ fn invert(weights: &Tensor, uniforms: &[f64]) -> Tensor {
     let uniforms: Vec<f32> = uniforms.iter().map(|u| u.min(BELOW_ONE) as f32).collect();
     let uniforms = Tensor::from_slice(&uniforms).to_device(cdf.device()).unsqueeze(1);
     let target = cdf.narrow(1, vocab - 1, 1) * uniforms; // [B, 1]
-    Tensor::searchsorted(&cdf, &target, false, true, "right", None::<Tensor>).squeeze_dim(1).clamp_max(vocab - 1)
+    target.searchsorted(&cdf, false, true, "right", None::<Tensor>).squeeze_dim(1).clamp_max(vocab - 1)
 }
 
 #[cfg(test)]
