@@ -1,1 +1,17 @@
 //! Selection, pairing, filters and replay order as pure functions.
+//!
+//! It turns judged answers into training examples and chooses which applied ones are trained again. It neither asks a
+//! judge nor touches tensors or clocks: the same arguments give the same examples, ids included (R1).
+
+mod beliefs;
+mod error;
+mod outcome;
+pub mod replay;
+mod rules;
+mod select;
+#[cfg(test)]
+mod tests;
+
+pub use error::{Error, Result};
+pub use outcome::outcome_of;
+pub use rules::{Filter, Label, PairingRules, Select};

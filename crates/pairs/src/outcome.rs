@@ -1,0 +1,144 @@
+//! From judged answers to the outcome of a prompt.
+
+use std::{cmp::Ordering, collections::BTreeMap};
+
+use joust_core::{
+    Answer, Completion, DropReason, Example, ExampleSource, Finish, Judgement, Outcome, Player, RecordId, Rollout,
+    SCHEMA, Target,
+};
+
+use crate::{Filter, Label, PairingRules, Select, beliefs::Beliefs, select};
+
+/// A pair in order, with the probability that the first is the better one.
+struct Ordered {
+    chosen: usize,
+    rejected: usize,
+    p: f64,
+}
+
+/// Pairs up the answers of a rollout as its judgement says.
+///
+/// A judgement that failed, does not fit the answers or holds what is not a number becomes
+/// [`DropReason::JudgementFailed`], never an example (R3). With fewer than two answers that may take part the outcome is
+/// [`DropReason::Filtered`]. When every pair is refused, the most frequent reason is given.
+///
+/// # Arguments
+/// * `rollout` - the prompt and its K answers, by sample index.
+/// * `judgement` - scores, a preference (K = 2) or a matrix, in the order of the answers.
+/// * `rules` - settings that passed [`PairingRules::validate`].
+pub fn outcome_of(rollout: &Rollout, judgement: &Judgement, rules: &PairingRules) -> Outcome {
+    let judge_hash = &judgement.provenance.config_hash;
+    let Some(beliefs) = Beliefs::of(judgement, &rollout.completions, rules) else {
+        return Outcome { dropped: Some(DropReason::JudgementFailed), ..blank(rollout, judge_hash) };
+    };
+    let mut refused: BTreeMap<DropReason, u32> = BTreeMap::new();
+    let mut examples = Vec::new();
+    for (i, j) in candidates(rollout, &beliefs, rules, &mut refused) {
+        match accept(rollout, &beliefs, rules, (i, j)) {
+            Ok(pair) => examples.push(example(rollout, &beliefs, judge_hash, &pair)),
+            Err(reason) => *refused.entry(reason).or_default() += 1,
+        }
+    }
+    let dropped = examples.is_empty().then(|| most_frequent(&refused));
+    let left_out = if examples.is_empty() { Vec::new() } else { refused.into_iter().collect() };
+    Outcome { examples, dropped, left_out, scores: beliefs.scores().to_vec(), ..blank(rollout, judge_hash) }
+}
+
+/// Returns the outcome without examples, reason and scores.
+fn blank(rollout: &Rollout, judge_hash: &str) -> Outcome {
+    let answers = &rollout.completions;
+    let count = answers.len().max(1) as f64;
+    let ended = answers.iter().filter(|answer| answer.finish == Finish::Eos).count();
+    Outcome {
+        schema: SCHEMA,
+        id: RecordId::derive(&[b"outcome", rollout.task.id.as_bytes(), judge_hash.as_bytes()]),
+        position: rollout.task.position,
+        purpose: rollout.task.purpose,
+        examples: Vec::new(),
+        dropped: None,
+        left_out: Vec::new(),
+        scores: Vec::new(),
+        eos_share: ended as f64 / count,
+        mean_tokens: answers.iter().map(|answer| answer.token_ids.len()).sum::<usize>() as f64 / count,
+    }
+}
+
+/// Returns the pairs to look at, and counts those that truncated answers cost.
+fn candidates(
+    rollout: &Rollout,
+    beliefs: &Beliefs,
+    rules: &PairingRules,
+    refused: &mut BTreeMap<DropReason, u32>,
+) -> Vec<(usize, usize)> {
+    let skip_truncated = rules.refuses(Filter::Truncated);
+    let takes_part = |i: &usize| !skip_truncated || rollout.completions[*i].finish == Finish::Eos;
+    let all = rollout.completions.len();
+    let eligible: Vec<usize> = (0..all).filter(takes_part).collect();
+    let pairs = select::pairs(rules.select, beliefs, &eligible, (rules.seed, rollout.task.position));
+    let wanted = if rules.select == Select::AllPairs { all * all.saturating_sub(1) / 2 } else { 1 };
+    if pairs.len() < wanted {
+        refused.insert(DropReason::Filtered, (wanted - pairs.len()) as u32);
+    }
+    pairs
+}
+
+/// Orders a pair by who is preferred, or says why it is refused.
+fn accept(
+    rollout: &Rollout,
+    beliefs: &Beliefs,
+    rules: &PairingRules,
+    (i, j): (usize, usize),
+) -> Result<Ordered, DropReason> {
+    let identical = rollout.completions[i].token_ids == rollout.completions[j].token_ids;
+    if identical && rules.refuses(Filter::Identical) {
+        return Err(DropReason::Identical);
+    }
+    let order = beliefs.compare(i, j);
+    if order == Ordering::Equal && rules.refuses(Filter::Ties) {
+        return Err(DropReason::Tie);
+    }
+    let (chosen, rejected) = if order == Ordering::Less { (j, i) } else { (i, j) };
+    let p = match (rules.label, order) {
+        (_, Ordering::Equal) => 0.5,
+        (Label::Hard, _) => 1.0,
+        (Label::Soft, _) => beliefs.probability(chosen, rejected),
+    };
+    Ok(Ordered { chosen, rejected, p })
+}
+
+fn example(rollout: &Rollout, beliefs: &Beliefs, judge_hash: &str, pair: &Ordered) -> Example {
+    let completions = [&rollout.completions[pair.chosen], &rollout.completions[pair.rejected]];
+    let [chosen, rejected] = completions.map(|completion| completion.sample_index.to_le_bytes());
+    let score = |i: usize| beliefs.scores().get(i).copied();
+    Example {
+        id: RecordId::derive(&[b"example", rollout.id.as_bytes(), &chosen, &rejected, judge_hash.as_bytes()]),
+        prompt_ids: rollout.prompt_ids.clone(),
+        answers: vec![answer(completions[0], score(pair.chosen)), answer(completions[1], score(pair.rejected))],
+        target: Target::Pair { p: pair.p },
+        weight: 1.0,
+        policy_version: policy_version(&completions),
+        source: ExampleSource::Online,
+        judge_hash: judge_hash.to_owned(),
+    }
+}
+
+fn answer(completion: &Completion, score: Option<f64>) -> Answer {
+    Answer {
+        token_ids: completion.token_ids.clone(),
+        behavior_logprobs: completion.logprobs.clone(),
+        finish: completion.finish,
+        score,
+    }
+}
+
+/// Returns the oldest version among the answers whose staleness is bounded (R5); of all, if no such player answered.
+fn policy_version(completions: &[&Completion]) -> u64 {
+    let bounded = completions.iter().filter(|c| matches!(c.player, Player::Policy | Player::Mixture));
+    let oldest = bounded.map(|c| c.model.version).min();
+    oldest.or_else(|| completions.iter().map(|c| c.model.version).min()).unwrap_or_default()
+}
+
+fn most_frequent(refused: &BTreeMap<DropReason, u32>) -> DropReason {
+    // Without any pair there was nothing to contrast, which `candidates` has counted as filtered.
+    refused.iter().rev().max_by_key(|(_, count)| **count).map_or(DropReason::Filtered, |(reason, _)| *reason)
+}

@@ -1,0 +1,143 @@
+//! Worked cases: what becomes of a few answers, by hand.
+
+use joust_core::{DropReason, Finish, JudgementStatus, JudgementValue, ModelRef, Player};
+
+use super::{completion, distinct, judged, pairs, rollout, rules, scores};
+use crate::{Filter, Label, PairingRules, Select, outcome_of};
+
+#[test]
+fn best_meets_worst() {
+    let outcome = outcome_of(&distinct(4), &scores(&[1.0, 3.0, -2.0, 0.0]), &rules(Select::BestWorst, Label::Hard));
+    assert_eq!(pairs(&outcome), [(1, 2, 1.0)]);
+    assert_eq!(outcome.scores, [1.0, 3.0, -2.0, 0.0]);
+    let example = &outcome.examples[0];
+    assert_eq!((example.answers[0].score, example.answers[1].score), (Some(3.0), Some(-2.0)));
+    assert_eq!((example.policy_version, example.weight, example.judge_hash.as_str()), (3, 1.0, "hash"));
+    assert_eq!((outcome.position, outcome.eos_share, outcome.mean_tokens), (11, 1.0, 2.0));
+}
+
+#[test]
+fn soft_labels_carry_the_probability_of_the_likelier() {
+    let outcome =
+        outcome_of(&distinct(2), &judged(JudgementValue::Preference(0.2)), &rules(Select::BestWorst, Label::Soft));
+    assert_eq!(pairs(&outcome), [(1, 0, 0.8)]);
+    assert!(outcome.scores.is_empty());
+    let scaled = PairingRules { score_scale: 2.0, ..rules(Select::BestWorst, Label::Soft) };
+    let p = pairs(&outcome_of(&distinct(2), &scores(&[1.0, 0.5]), &scaled))[0].2;
+    assert!((p - 0.731_058_578_630_004_9).abs() < 1e-15, "{p}"); // σ(1)
+}
+
+#[test]
+fn ties_and_identical_answers_are_dropped_by_hard_labels_only() {
+    let same = rollout(vec![completion(0, &[4, 9], Finish::Eos), completion(1, &[4, 9], Finish::Eos)]);
+    for (rollout, reason) in [(distinct(2), DropReason::Tie), (same, DropReason::Identical)] {
+        let hard = outcome_of(&rollout, &scores(&[2.0, 2.0]), &rules(Select::BestWorst, Label::Hard));
+        assert_eq!((hard.dropped, hard.examples.len()), (Some(reason), 0));
+        let soft = outcome_of(&rollout, &scores(&[2.0, 2.0]), &rules(Select::BestWorst, Label::Soft));
+        assert_eq!((soft.dropped, pairs(&soft)[0].2), (None, 0.5));
+    }
+    let lenient = PairingRules { filters: vec![], ..rules(Select::BestWorst, Label::Hard) };
+    assert_eq!(pairs(&outcome_of(&distinct(2), &scores(&[2.0, 2.0]), &lenient)), [(0, 1, 0.5)]);
+}
+
+#[test]
+fn all_pairs_are_ordered_and_counted() {
+    let rules = rules(Select::AllPairs, Label::Hard);
+    let outcome = outcome_of(&distinct(3), &scores(&[1.0, 2.0, 1.0]), &rules);
+    assert_eq!(pairs(&outcome), [(1, 0, 1.0), (1, 2, 1.0)]);
+    assert_eq!((outcome.dropped, outcome.left_out), (None, vec![(DropReason::Tie, 1)]));
+}
+
+#[test]
+fn the_matrix_orders_even_when_preferences_cycle() {
+    // 0 beats 1, 1 beats 2, 2 beats 0; the row means are 0.5, 0.6 and 0.4.
+    let matrix = vec![0.5, 0.7, 0.3, 0.3, 0.5, 1.0, 0.7, 0.0, 0.5];
+    let outcome = outcome_of(
+        &distinct(3),
+        &judged(JudgementValue::Matrix(matrix.clone())),
+        &rules(Select::BestWorst, Label::Soft),
+    );
+    assert_eq!(pairs(&outcome), [(1, 2, 1.0)]);
+    let all = outcome_of(&distinct(3), &judged(JudgementValue::Matrix(matrix)), &rules(Select::AllPairs, Label::Soft));
+    assert_eq!(pairs(&all), [(0, 1, 0.7), (2, 0, 0.7), (1, 2, 1.0)]);
+}
+
+#[test]
+fn truncated_answers_lose_their_penalty_or_their_place() {
+    let answers = || {
+        rollout(vec![
+            completion(0, &[0, 9], Finish::Length),
+            completion(1, &[1, 9], Finish::Eos),
+            completion(2, &[2], Finish::Eos),
+        ])
+    };
+    let penalised = PairingRules { missing_eos_penalty: 5.0, ..rules(Select::BestWorst, Label::Hard) };
+    let outcome = outcome_of(&answers(), &scores(&[3.0, 1.0, 0.0]), &penalised);
+    assert_eq!(pairs(&outcome), [(1, 0, 1.0)]);
+    assert_eq!(outcome.scores, [-2.0, 1.0, 0.0]);
+    assert!((outcome.eos_share - 2.0 / 3.0).abs() < 1e-15);
+
+    let filters = vec![Filter::Truncated];
+    let excluded = PairingRules { filters: filters.clone(), ..rules(Select::BestWorst, Label::Hard) };
+    assert_eq!(pairs(&outcome_of(&answers(), &scores(&[3.0, 1.0, 0.0]), &excluded)), [(1, 2, 1.0)]);
+    let all = PairingRules { filters, ..rules(Select::AllPairs, Label::Hard) };
+    let outcome = outcome_of(&answers(), &scores(&[3.0, 1.0, 0.0]), &all);
+    assert_eq!((pairs(&outcome), outcome.left_out), (vec![(1, 2, 1.0)], vec![(DropReason::Filtered, 2)]));
+}
+
+#[test]
+fn a_penalty_moves_a_preference_in_log_odds() {
+    let answers = rollout(vec![completion(0, &[0], Finish::Length), completion(1, &[1], Finish::Eos)]);
+    let rules = PairingRules { missing_eos_penalty: 2.0, score_scale: 0.5, ..rules(Select::BestWorst, Label::Soft) };
+    // logit(p) = 0 before, −0.5·2 after: σ(1) for the other.
+    let outcome = outcome_of(&answers, &judged(JudgementValue::Preference(0.5)), &rules);
+    let (chosen, rejected, p) = pairs(&outcome)[0];
+    assert_eq!((chosen, rejected), (1, 0));
+    assert!((p - 0.731_058_578_630_004_9).abs() < 1e-15, "{p}");
+}
+
+#[test]
+fn what_is_not_a_verdict_never_becomes_an_example() {
+    let bad = [
+        scores(&[1.0, f64::NAN]),
+        scores(&[1.0, f64::INFINITY]),
+        scores(&[1.0]),
+        judged(JudgementValue::Preference(1.5)),
+        judged(JudgementValue::Preference(f64::NAN)),
+        judged(JudgementValue::Matrix(vec![0.5, 0.9, 0.9, 0.5])),
+        judged(JudgementValue::Matrix(vec![0.5; 9])),
+        joust_core::Judgement { value: None, ..scores(&[]) },
+        joust_core::Judgement { status: JudgementStatus::Refused, ..scores(&[1.0, 0.0]) },
+    ];
+    for judgement in bad {
+        let outcome = outcome_of(&distinct(2), &judgement, &rules(Select::BestWorst, Label::Soft));
+        assert_eq!(outcome.dropped, Some(DropReason::JudgementFailed), "{judgement:?}");
+        assert!(outcome.examples.is_empty() && outcome.scores.is_empty());
+    }
+}
+
+#[test]
+fn one_answer_has_nothing_to_meet() {
+    let outcome = outcome_of(&distinct(1), &scores(&[1.0]), &rules(Select::BestWorst, Label::Hard));
+    assert_eq!((outcome.dropped, outcome.examples.len()), (Some(DropReason::Filtered), 0));
+}
+
+#[test]
+fn the_version_is_that_of_the_player_whose_staleness_counts() {
+    let mut answers = distinct(2);
+    answers.completions[0].model = ModelRef { generation: 0, version: 9, hash: "p".into() };
+    answers.completions[1].player = Player::Reference;
+    answers.completions[1].model = ModelRef { generation: 0, version: 0, hash: "r".into() };
+    let outcome = outcome_of(&answers, &scores(&[1.0, 0.0]), &rules(Select::BestWorst, Label::Hard));
+    assert_eq!(outcome.examples[0].policy_version, 9);
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let bad = PairingRules { missing_eos_penalty: -1.0, ..rules(Select::BestWorst, Label::Hard) };
+    let message = bad.validate().expect_err("refused").to_string();
+    assert_eq!(message, "sampling.missing_eos_penalty is -1, expected a finite number of at least 0");
+    let bad = PairingRules { score_scale: f64::NAN, ..rules(Select::BestWorst, Label::Hard) };
+    assert!(bad.validate().is_err());
+    assert!(rules(Select::BestWorst, Label::Hard).validate().is_ok());
+}
