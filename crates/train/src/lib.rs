@@ -1,1 +1,23 @@
-//! Trainer: prepare, log-probs, optimizer, schedules, checkpoints with their ledger.
+//! Trainer: prepare, log-probs, optimizer, schedules, checkpoints.
+//!
+//! It turns lists of examples into updates of weights. What is trained when is the learner's business, not decided here.
+
+mod batch;
+mod checkpoint;
+mod error;
+mod master;
+mod optimizer;
+mod pair;
+mod reward;
+mod schedule;
+mod sft;
+
+pub use batch::{SequenceBatch, sequence_scores};
+pub use checkpoint::{Checkpoint, latest, list, prune};
+pub use error::{Error, Result};
+pub use master::{Master, Settings, Update};
+pub use optimizer::{AdamW, AdamWParams};
+pub use pair::{PairTrainer, Prepared, StepMetrics};
+pub use reward::{RewardBatch, RewardLoss, reward_step};
+pub use schedule::{Schedule, ScheduleKind};
+pub use sft::{perplexity_parts, sft_step};

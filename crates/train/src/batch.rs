@@ -1,0 +1,95 @@
+//! Sequences side by side: right padding, the rows that predict completion tokens, and sums by sequence.
+
+use joust_model::{Llama, sequence_logprobs};
+use tch::{Kind, Tensor};
+
+/// Prompts with completions, padded on the right; masks come from lengths, never from the padding id.
+#[derive(Debug)]
+pub struct SequenceBatch {
+    /// `[B, T]`, int64; padding is id 0, which nothing reads.
+    ids: Tensor,
+    /// Flat positions in `[B·T]` whose hidden state predicts a completion token, `[N]`, int64.
+    rows: Tensor,
+    /// The predicted ids, `[N]`, int64.
+    targets: Tensor,
+    /// Sequence of each predicted token, `[N]`, int64.
+    owners: Tensor,
+    /// Completion tokens of each sequence.
+    lengths: Vec<usize>,
+}
+
+impl SequenceBatch {
+    /// Lays out (prompt ids, completion ids) pairs; every prompt and completion holds at least one id.
+    pub fn new(sequences: &[(&[u32], &[u32])], device: tch::Device) -> Self {
+        let width = sequences.iter().map(|(p, c)| p.len() + c.len()).max().unwrap_or(1);
+        let mut ids = vec![0i64; sequences.len() * width];
+        let (mut rows, mut targets, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, (prompt, completion)) in sequences.iter().enumerate() {
+            let start = index * width;
+            for (slot, id) in ids[start..].iter_mut().zip(prompt.iter().chain(*completion)) {
+                *slot = i64::from(*id);
+            }
+            let first = start + prompt.len() - 1; // the last prompt token predicts the first completion token
+            rows.extend((first..first + completion.len()).map(|row| row as i64));
+            targets.extend(completion.iter().map(|id| i64::from(*id)));
+            owners.extend(std::iter::repeat_n(index as i64, completion.len()));
+        }
+        let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
+        Self {
+            ids: tensor(&ids).view([sequences.len() as i64, width as i64]),
+            rows: tensor(&rows),
+            targets: tensor(&targets),
+            owners: tensor(&owners),
+            lengths: sequences.iter().map(|(_, completion)| completion.len()).collect(),
+        }
+    }
+
+    /// Returns B.
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Returns whether there is no sequence.
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// Returns the completion tokens of each sequence.
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// Computes log π(token) in nats of every completion token, float32 `[N]`, sequences one after the other.
+    pub fn token_logprobs(&self, model: &Llama) -> Tensor {
+        let hidden = model.hidden(&self.ids); // [B, T, H]
+        let width = hidden.size()[2];
+        sequence_logprobs(model, &hidden.view([-1, width]).index_select(0, &self.rows), &self.targets)
+    }
+
+    /// Sums token values `[N]` by sequence, `[B]`.
+    pub fn sums(&self, values: &Tensor) -> Tensor {
+        Tensor::zeros([self.len() as i64], (Kind::Float, values.device())).index_add(0, &self.owners, values)
+    }
+
+    /// Computes log π(completion | prompt) in nats, float32 `[B]`.
+    pub fn logps(&self, model: &Llama) -> Tensor {
+        self.sums(&self.token_logprobs(model))
+    }
+}
+
+/// Computes the scalar score of each sequence from its last token, float32 `[B]`.
+pub fn sequence_scores(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
+    let device = model.device();
+    let width = sequences.iter().map(Vec::len).max().unwrap_or(1);
+    let mut ids = vec![0i64; sequences.len() * width];
+    let mut last = Vec::with_capacity(sequences.len());
+    for (index, sequence) in sequences.iter().enumerate() {
+        ids[index * width..].iter_mut().zip(sequence).for_each(|(slot, id)| *slot = i64::from(*id));
+        last.push((index * width + sequence.len()).saturating_sub(1) as i64);
+    }
+    let ids = Tensor::from_slice(&ids).to_device(device).view([sequences.len() as i64, width as i64]);
+    let hidden = model.hidden(&ids);
+    let size = hidden.size()[2];
+    let last = hidden.view([-1, size]).index_select(0, &Tensor::from_slice(&last).to_device(device));
+    model.head(&last).squeeze_dim(1).to_kind(Kind::Float)
+}

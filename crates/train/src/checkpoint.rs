@@ -1,0 +1,171 @@
+//! Checkpoints: masters, moments and the caller's state in one folder that appears whole or not at all.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Serialize, de::DeserializeOwned};
+use tch::{Kind, Tensor};
+
+use crate::{Error, Master, Result};
+
+const TENSORS: &str = "trainer.safetensors";
+const STATE: &str = "state.json";
+const HASH: &str = "hash";
+
+/// A checkpoint folder, `checkpoint-<step>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// The folder.
+    pub path: PathBuf,
+}
+
+fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).map_err(io("write", path))?;
+    fs::File::open(path).and_then(|file| file.sync_all()).map_err(io("flush", path))
+}
+
+/// Copies float32 elements as bytes.
+fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+    let tensor = tensor.detach().to_device(tch::Device::Cpu).to_kind(Kind::Float).contiguous();
+    let mut buffer = vec![0u8; tensor.numel() * 4];
+    tensor.f_copy_data_u8(&mut buffer, tensor.numel())?;
+    Ok(buffer)
+}
+
+impl Checkpoint {
+    /// Writes masters, moments and `state` under `root`, by a temporary folder and a rename.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the path, for example on a full disk; older checkpoints stay as they were.
+    pub fn write(root: &Path, step: u64, master: &Master, state: &impl Serialize) -> Result<Self> {
+        let path = root.join(format!("checkpoint-{step}"));
+        let staging = root.join(format!(".checkpoint-{step}.staging"));
+        if staging.exists() {
+            fs::remove_dir_all(&staging).map_err(io("remove", &staging))?;
+        }
+        fs::create_dir_all(&staging).map_err(io("create", &staging))?;
+        let tensors = serialize(master)?;
+        let state = serde_json::to_vec_pretty(&(master.optimizer.updates, state))
+            .map_err(|error| Error::Checkpoint { path: path.clone(), reason: error.to_string() })?;
+        let hash = blake3::Hasher::new().update(&tensors).update(&state).finalize().to_hex();
+        write_synced(&staging.join(TENSORS), &tensors)?;
+        write_synced(&staging.join(STATE), &state)?;
+        write_synced(&staging.join(HASH), hash.as_bytes())?;
+        if path.exists() {
+            fs::remove_dir_all(&path).map_err(io("remove", &path))?;
+        }
+        fs::rename(&staging, &path).map_err(io("rename", &staging))?;
+        fs::File::open(root).and_then(|folder| folder.sync_all()).map_err(io("flush", root))?;
+        Ok(Self { step, path })
+    }
+
+    /// Reads masters and moments back into `master` and returns the state.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if a file is missing or cut, its hash differs, or its tensors are not those of `master`.
+    pub fn read<S: DeserializeOwned>(&self, master: &mut Master) -> Result<S> {
+        let damaged = |reason: String| Error::Checkpoint { path: self.path.clone(), reason };
+        let file = |name: &str| fs::read(self.path.join(name)).map_err(|error| damaged(format!("{name}: {error}")));
+        let (tensors, state, hash) = (file(TENSORS)?, file(STATE)?, file(HASH)?);
+        let found = blake3::Hasher::new().update(&tensors).update(&state).finalize().to_hex();
+        if found.as_bytes() != hash {
+            return Err(damaged("its hash differs from what was written".into()));
+        }
+        let (updates, state) = serde_json::from_slice(&state).map_err(|error| damaged(error.to_string()))?;
+        let tensors = SafeTensors::deserialize(&tensors).map_err(|error| damaged(error.to_string()))?;
+        restore(master, &tensors, &damaged)?;
+        master.optimizer.updates = updates;
+        Ok(state)
+    }
+}
+
+fn parts(master: &Master) -> [(&'static str, &BTreeMap<String, Tensor>); 3] {
+    let optimizer = &master.optimizer;
+    [("master", &master.weights.0), ("adam_first", &optimizer.first), ("adam_second", &optimizer.second)]
+}
+
+fn serialize(master: &Master) -> Result<Vec<u8>> {
+    let mut data = Vec::new();
+    for (part, tensors) in parts(master) {
+        for (name, tensor) in tensors {
+            let shape: Vec<usize> = tensor.size().iter().map(|size| *size as usize).collect();
+            data.push((format!("{part}.{name}"), shape, bytes(tensor)?));
+        }
+    }
+    let views = data.iter().map(|(name, shape, data)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), data).expect("bytes were sized by this shape");
+        (name.as_str(), view)
+    });
+    safetensors::serialize(views, None)
+        .map_err(|error| Error::Checkpoint { path: TENSORS.into(), reason: error.to_string() })
+}
+
+fn restore(master: &Master, file: &SafeTensors<'_>, damaged: &dyn Fn(String) -> Error) -> Result<()> {
+    let _no_grad = tch::no_grad_guard();
+    for (part, tensors) in parts(master) {
+        for (name, tensor) in tensors {
+            let key = format!("{part}.{name}");
+            let view = file.tensor(&key).map_err(|error| damaged(format!("{key}: {error}")))?;
+            let shape: Vec<i64> = view.shape().iter().map(|size| *size as i64).collect();
+            if shape != tensor.size() {
+                return Err(damaged(format!("{key} has shape {shape:?}, the model has {:?}", tensor.size())));
+            }
+            let value = Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?;
+            tensor.detach().f_copy_(&value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lists the checkpoints under `root`, newest first.
+pub fn list(root: &Path) -> Vec<Checkpoint> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let mut found: Vec<Checkpoint> = entries
+        .filter_map(|entry| {
+            let step = entry.file_name().to_str()?.strip_prefix("checkpoint-")?.parse().ok()?;
+            Some(Checkpoint { step, path: entry.path() })
+        })
+        .collect();
+    found.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.step));
+    found
+}
+
+/// Reads the newest checkpoint that is whole into `master`; damaged ones are passed over and returned beside it.
+///
+/// # Errors
+/// The error of the oldest one if every checkpoint is damaged.
+pub fn latest<S: DeserializeOwned>(root: &Path, master: &mut Master) -> Result<(Option<(Checkpoint, S)>, Vec<Error>)> {
+    let mut passed_over = Vec::new();
+    for checkpoint in list(root) {
+        match checkpoint.read(master) {
+            Ok(state) => return Ok((Some((checkpoint, state)), passed_over)),
+            Err(error) => passed_over.push(error),
+        }
+    }
+    match passed_over.pop() {
+        Some(error) => Err(error),
+        None => Ok((None, passed_over)),
+    }
+}
+
+/// Removes all checkpoints under `root` but the newest `keep` (at least one).
+///
+/// # Errors
+/// [`Error::Io`] with the folder that cannot be removed.
+pub fn prune(root: &Path, keep: usize) -> Result<()> {
+    for checkpoint in list(root).into_iter().skip(keep.max(1)) {
+        fs::remove_dir_all(&checkpoint.path).map_err(io("remove", &checkpoint.path))?;
+    }
+    Ok(())
+}
