@@ -3,6 +3,7 @@
 //! It holds no behaviour of a role and links no libtorch: what is here is the same in memory, on the wire and on disk.
 
 mod error;
+pub mod failpoint;
 mod ids;
 mod model_set;
 mod prompt;

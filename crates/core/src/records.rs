@@ -150,6 +150,8 @@ pub enum DropReason {
     JudgementFailed,
     /// The work was redelivered too often and went to the dead letters.
     DeadLetter,
+    /// Its answers came from a policy older than pipeline.max_staleness allows.
+    Stale,
     /// A filter of the run file refused it.
     Filtered,
     /// The prompt cannot be answered (for example longer than the context).
