@@ -1,1 +1,27 @@
-//! Judges: one trait, rule, oracle and reward-model backends; a judgement has a status.
+//! Judges: one trait, the rule, oracle and reward-model backends, and asking again.
+//!
+//! A judgement has a status, and there is no number that stands in for a failed one (R3). Which answers meet and what
+//! becomes of a probability is decided elsewhere (`joust-pairs`); models are run elsewhere and reach this crate as
+//! [`Scorer`]s, so that it builds without libtorch.
+
+mod build;
+mod error;
+mod judge;
+mod oracle;
+mod retry;
+mod reward_model;
+mod rule;
+mod swap;
+#[cfg(test)]
+mod tests;
+mod verdict;
+mod words;
+
+pub use build::{Scorers, build, config_hash};
+pub use error::{Error, Result};
+pub use judge::{Ask, CallContext, Candidate, Judge, JudgeItem};
+pub use oracle::Oracle;
+pub use retry::Retry;
+pub use reward_model::{RewardModel, Scorer};
+pub use rule::Rule;
+pub use swap::{Pooled, pool_orders};

@@ -1,0 +1,80 @@
+//! From the settings of a run file to judges that can be asked.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use joust_config::judge::JudgeConfig;
+use joust_core::Provenance;
+use serde_json::Value;
+
+use crate::{Error, Judge, Oracle, Result, Retry, RewardModel, Rule, Scorer};
+
+/// Loaded reward models by the name of the judge that uses them.
+pub type Scorers = HashMap<String, Arc<dyn Scorer>>;
+
+/// Builds the judge that a configuration describes, wrapped so that it asks again and keeps its time limit.
+///
+/// # Errors
+/// An [`Error`] naming the judge, and the rule and pattern or the model at fault.
+pub fn build(config: &JudgeConfig, scorers: &Scorers) -> Result<Arc<dyn Judge>> {
+    let provenance = Provenance {
+        judge: config.name().to_owned(),
+        config_hash: config_hash(config),
+        backend: config.kind().to_owned(),
+        retries: 0,
+    };
+    let leaf: Arc<dyn Judge> = match config {
+        JudgeConfig::Rule(rule) => Arc::new(Rule::new(provenance, rule)?),
+        JudgeConfig::Oracle(oracle) => Arc::new(Oracle::new(provenance, oracle)?),
+        JudgeConfig::RewardModel(model) => {
+            let missing =
+                || Error::MissingScorer { judge: model.name.clone(), model: model.model.display().to_string() };
+            let scorer = scorers.get(&model.name).ok_or_else(missing)?;
+            Arc::new(RewardModel::new(provenance, Arc::clone(scorer), model.scale))
+        }
+    };
+    let again = config.ask_again();
+    // A time limit beyond what a Duration holds is none at all.
+    let timeout = Duration::try_from_secs_f64(again.timeout_s).unwrap_or(Duration::MAX);
+    Ok(Arc::new(Retry::new(leaf, again.retries, timeout)))
+}
+
+/// Computes the BLAKE3 of a configuration's canonical JSON (sorted keys, no white space), hexadecimal.
+pub fn config_hash(config: &JudgeConfig) -> String {
+    let value = serde_json::to_value(config).expect("settings hold only plain data with text keys");
+    let mut canonical = String::new();
+    write_canonical(&value, &mut canonical);
+    blake3::hash(canonical.as_bytes()).to_hex().to_string()
+}
+
+/// Writes JSON with sorted keys: another crate's choice of serde_json's features must not change a hash.
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort_unstable();
+            let pairs = keys.into_iter().map(|key| (Some(key), &map[key]));
+            write_list(pairs, ('{', '}'), out);
+        }
+        Value::Array(values) => write_list(values.iter().map(|value| (None, value)), ('[', ']'), out),
+        plain => out.push_str(&plain.to_string()),
+    }
+}
+
+fn write_list<'a>(
+    entries: impl Iterator<Item = (Option<&'a String>, &'a Value)>,
+    (open, close): (char, char),
+    out: &mut String,
+) {
+    out.push(open);
+    for (at, (key, value)) in entries.enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        if let Some(key) = key {
+            out.push_str(&Value::from(key.as_str()).to_string());
+            out.push(':');
+        }
+        write_canonical(value, out);
+    }
+    out.push(close);
+}

@@ -1,0 +1,121 @@
+//! Judges made of rules about the text: deterministic, without a model, microseconds an answer.
+
+use async_trait::async_trait;
+use joust_config::judge::{
+    EndsWithRule, LengthRange, LengthUnit, PatternRule, Repetition, Rule as RuleConfig, RuleJudge,
+};
+use joust_core::{Judgement, Provenance};
+use regex::Regex;
+
+use crate::{
+    CallContext, Candidate, Error, Judge, JudgeItem, Result,
+    verdict::{check, from_scores, judgement},
+    words::{Lexicon, Words},
+};
+
+/// Scores an answer by the sum over its rules.
+pub struct Rule {
+    provenance: Provenance,
+    checks: Vec<Check>,
+    scale: f64,
+}
+
+/// One rule, ready to be applied.
+enum Check {
+    Pattern { regex: Regex, score: f64, max_count: u32 },
+    Words { lexicon: Lexicon, max_count: u32 },
+    Length(LengthRange),
+    Repetition(Repetition),
+    EndsWith { regex: Regex, score: f64 },
+}
+
+impl Rule {
+    /// Compiles the rules.
+    ///
+    /// # Errors
+    /// [`Error::Pattern`], [`Error::Word`] or [`Error::WordTwice`], naming the rule.
+    pub fn new(provenance: Provenance, config: &RuleJudge) -> Result<Self> {
+        let compile = |(at, rule): (usize, &RuleConfig)| Check::new(rule, &config.name, at + 1);
+        let checks = config.rules.iter().enumerate().map(compile).collect::<Result<Vec<_>>>()?;
+        Ok(Self { provenance, checks, scale: config.scale })
+    }
+
+    /// Computes the score of an answer: the sum over the rules, no unit, higher is better.
+    pub fn score(&self, candidate: &Candidate) -> f64 {
+        let words = Words::of(&candidate.text);
+        self.checks.iter().map(|check| check.score(candidate, &words)).sum()
+    }
+}
+
+impl Check {
+    fn new(rule: &RuleConfig, judge: &str, at: usize) -> Result<Self> {
+        let compile = |pattern: &str, end: &str| {
+            let invalid = |error: regex::Error| Error::Pattern {
+                judge: judge.to_owned(),
+                rule: at,
+                pattern: pattern.to_owned(),
+                reason: error.to_string(),
+            };
+            // Alone first: "a)(b" is no expression although "(?:a)(b)" is one.
+            let alone = Regex::new(pattern).map_err(invalid)?;
+            if end.is_empty() { Ok(alone) } else { Regex::new(&format!("(?:{pattern}){end}")).map_err(invalid) }
+        };
+        match rule {
+            RuleConfig::Pattern(PatternRule { pattern, score, max_count }) => {
+                Ok(Self::Pattern { regex: compile(pattern, "")?, score: *score, max_count: *max_count })
+            }
+            RuleConfig::Words(rule) => {
+                let lexicon = Lexicon::new(&rule.words, judge, &format!("rule {at}"))?;
+                Ok(Self::Words { lexicon, max_count: rule.max_count })
+            }
+            RuleConfig::Length(rule) => Ok(Self::Length(rule.length.clone())),
+            RuleConfig::Repetition(rule) => Ok(Self::Repetition(rule.repetition.clone())),
+            RuleConfig::EndsWith(EndsWithRule { ends_with, score }) => {
+                Ok(Self::EndsWith { regex: compile(ends_with, r"\z")?, score: *score })
+            }
+        }
+    }
+
+    fn score(&self, candidate: &Candidate, words: &Words) -> f64 {
+        match self {
+            Self::Pattern { regex, score, max_count } => {
+                regex.find_iter(&candidate.text).take(*max_count as usize).count() as f64 * score
+            }
+            Self::Words { lexicon, max_count } => lexicon.sum(words, *max_count),
+            Self::Length(range) => {
+                let length = match range.unit {
+                    LengthUnit::Tokens => candidate.token_count,
+                    LengthUnit::Words => candidate.text.split_whitespace().count(),
+                };
+                if (range.min as usize..=range.max as usize).contains(&length) { range.score } else { 0.0 }
+            }
+            Self::Repetition(Repetition { ngram, penalty }) => -penalty * words.repeated_share(*ngram as usize),
+            Self::EndsWith { regex, score } => {
+                if regex.is_match(candidate.text.trim_end()) {
+                    *score
+                } else {
+                    0.0
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Judge for Rule {
+    fn name(&self) -> &str {
+        &self.provenance.judge
+    }
+
+    fn config_hash(&self) -> &str {
+        &self.provenance.config_hash
+    }
+
+    async fn judge(&self, items: &[JudgeItem], _call: &CallContext) -> Vec<Judgement> {
+        let verdict = |item: &JudgeItem| {
+            check(item)?;
+            from_scores(item.ask, item.candidates.iter().map(|candidate| self.score(candidate)).collect(), self.scale)
+        };
+        items.iter().map(|item| judgement(verdict(item), &self.provenance)).collect()
+    }
+}
