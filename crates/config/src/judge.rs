@@ -24,6 +24,7 @@ pub enum JudgeConfig {
 #[serde(deny_unknown_fields)]
 pub struct RuleJudge {
     /// Name that `feedback.judge` and `eval.judge` refer to.
+    #[schemars(length(min = 1))]
     pub name: String,
     /// Log-odds of preference per unit of score: P(a over b) = sigmoid(scale × (score a − score b)). 1 reads scores as
     /// log-odds; near 0 every pair is a tie, and at 100 soft labels are as hard as hard ones.
@@ -151,8 +152,10 @@ pub struct EndsWithRule {
 #[serde(deny_unknown_fields)]
 pub struct RewardModelJudge {
     /// Name that `feedback.judge` and `eval.judge` refer to.
+    #[schemars(length(min = 1))]
     pub name: String,
     /// Hugging Face folder with a scalar head, relative to the run file's folder.
+    #[schemars(length(min = 1))]
     pub model: PathBuf,
     /// Longest prompt and answer together, in tokens. What is longer is not judged and counted as invalid input; more than
     /// the model's context is refused when it is loaded.
@@ -180,6 +183,7 @@ pub struct RewardModelJudge {
 #[serde(deny_unknown_fields)]
 pub struct OracleJudge {
     /// Name that `feedback.judge` and `eval.judge` refer to.
+    #[schemars(length(min = 1))]
     pub name: String,
     /// Utility of each occurrence of a word, as a whole word, in any case.
     #[serde(default)]

@@ -1,0 +1,266 @@
+//! The deployment file `joust.toml`: the machines that a run meets, never what the run computes.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{ConfigFile, Error, resolve::private::Sealed, run::Problems};
+
+/// Addresses, TLS, tokens, devices, folders and threads; one process on one machine needs none of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// Version of the file's keys; 1 in this build.
+    #[schemars(range(min = 1, max = 1))]
+    pub schema: u32,
+    /// Where records wait.
+    #[serde(default)]
+    pub queue: QueueBackend,
+    /// Where services listen.
+    #[serde(default)]
+    pub listen: Listen,
+    /// Where services are found.
+    #[serde(default)]
+    pub connect: Connect,
+    /// Encryption and identity of the connections.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Who may call.
+    #[serde(default)]
+    pub auth: Auth,
+    /// What computes.
+    #[serde(default)]
+    pub device: Device,
+    /// Threads of each part.
+    #[serde(default)]
+    pub threads: Threads,
+    /// Folders of the machine.
+    #[serde(default)]
+    pub folders: Folders,
+    /// Logs and traces.
+    #[serde(default)]
+    pub telemetry: Telemetry,
+}
+
+/// Where records wait.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueBackend {
+    /// Which backend.
+    pub kind: QueueKind,
+    /// Address of `redis`, for example `redis://queue:6379`; a password belongs into `auth.redis_password_file`.
+    pub url: Option<String>,
+}
+
+/// The queue's backends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueKind {
+    /// A file in the run's folder; one process.
+    #[default]
+    Embedded,
+    /// Nothing outlives the process; for tests.
+    Memory,
+    /// A Redis server shared by all services.
+    Redis,
+}
+
+/// Addresses to listen on, `host:port`; port 0 takes a free one.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// gRPC of the coordinator.
+    pub coordinator: Option<String>,
+    /// gRPC of a rollout worker.
+    pub rollout: Option<String>,
+    /// gRPC of a judge worker.
+    pub judge: Option<String>,
+    /// gRPC of the learner.
+    pub learner: Option<String>,
+    /// HTTP with metrics and health.
+    pub metrics: Option<String>,
+}
+
+/// Addresses to call, as URLs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Connect {
+    /// The coordinator.
+    pub coordinator: Option<String>,
+    /// The learner, for weights.
+    pub learner: Option<String>,
+}
+
+/// Files of keys and certificates in PEM; none of them means plain connections.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// Certificate that this process shows; needs `key`.
+    pub cert: Option<PathBuf>,
+    /// Private key of `cert`.
+    pub key: Option<PathBuf>,
+    /// Certificates that signed the others'.
+    pub ca: Option<PathBuf>,
+    /// Whether callers must show a certificate signed by `ca`.
+    pub require_client: bool,
+}
+
+/// Files that hold secrets; a secret itself never stands in this file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// Bearer tokens that may call this process, one a line.
+    pub tokens_file: Option<PathBuf>,
+    /// Bearer token that this process calls with.
+    pub token_file: Option<PathBuf>,
+    /// Password of the Redis server.
+    pub redis_password_file: Option<PathBuf>,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Device {
+    /// Kind of device.
+    pub kind: DeviceKind,
+    /// Which devices, by index; empty takes all.
+    pub indices: Vec<u32>,
+}
+
+/// Kinds of device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// A GPU where there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// NVIDIA GPUs.
+    Cuda,
+}
+
+/// Threads of each part; 0 takes as many as there are cores.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Threads {
+    /// Tensor work of sampling and training; a run's `learner.threads` wins.
+    #[schemars(range(max = 1024))]
+    pub tensor: u32,
+    /// Asynchronous work.
+    #[schemars(range(max = 1024))]
+    pub runtime: u32,
+}
+
+/// Folders of the machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Folders {
+    /// Models fetched from elsewhere.
+    pub cache: Option<PathBuf>,
+    /// Published weights, shared between machines; none sends them over gRPC.
+    pub weights: Option<PathBuf>,
+}
+
+/// Logs and traces.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// Form of log lines.
+    pub log_format: LogFormat,
+    /// OTLP endpoint for traces; none sends none.
+    pub otlp_endpoint: Option<String>,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Deployment {
+    fn default() -> Self {
+        Self {
+            schema: 1,
+            queue: QueueBackend::default(),
+            listen: Listen::default(),
+            connect: Connect::default(),
+            tls: Tls::default(),
+            auth: Auth::default(),
+            device: Device::default(),
+            threads: Threads::default(),
+            folders: Folders::default(),
+            telemetry: Telemetry::default(),
+        }
+    }
+}
+
+impl Sealed for Deployment {}
+
+impl ConfigFile for Deployment {
+    const KIND: &'static str = "deployment file";
+    const ENV_PREFIX: &'static str = "JOUST_DEPLOYMENT__";
+    const OUTSIDE_HASH: &'static [&'static str] = &[];
+
+    fn inputs(&mut self) -> Vec<&mut PathBuf> {
+        let tls = [self.tls.cert.as_mut(), self.tls.key.as_mut(), self.tls.ca.as_mut()];
+        let auth =
+            [self.auth.tokens_file.as_mut(), self.auth.token_file.as_mut(), self.auth.redis_password_file.as_mut()];
+        tls.into_iter().chain(auth).flatten().collect()
+    }
+
+    fn problems(&self, place: &dyn Fn(&str) -> String) -> Vec<Error> {
+        let mut found = Problems { place, errors: Vec::new() };
+        match (self.queue.kind, &self.queue.url) {
+            (QueueKind::Redis, None) => {
+                found.conflict("queue.kind", "redis", "it needs an address; write queue.url = \"redis://host:6379\"");
+            }
+            (QueueKind::Embedded | QueueKind::Memory, Some(url)) => {
+                found.conflict("queue.url", url, "only queue.kind = \"redis\" has an address");
+            }
+            _ => {}
+        }
+        if self.tls.cert.is_some() != self.tls.key.is_some() {
+            found.conflict("tls", "a table", "tls.cert and tls.key belong together; write both or none");
+        }
+        if self.tls.require_client && self.tls.ca.is_none() {
+            found.conflict("tls.require_client", "true", "it needs tls.ca to check the callers' certificates against");
+        }
+        if self.device.kind == DeviceKind::Cpu && !self.device.indices.is_empty() {
+            let indices = format!("{:?}", self.device.indices);
+            found.conflict(
+                "device.indices",
+                &indices,
+                "the CPU has no index; remove it or write device.kind = \"cuda\"",
+            );
+        }
+        self.check_addresses(&mut found);
+        found.errors
+    }
+}
+
+impl Deployment {
+    fn check_addresses(&self, found: &mut Problems<'_>) {
+        let listen = &self.listen;
+        let all = [
+            ("listen.coordinator", &listen.coordinator),
+            ("listen.rollout", &listen.rollout),
+            ("listen.judge", &listen.judge),
+            ("listen.learner", &listen.learner),
+            ("listen.metrics", &listen.metrics),
+        ];
+        for (key, address) in all {
+            let Some(address) = address else { continue };
+            let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+            if port.is_none_or(|port| port.parse::<u16>().is_err()) {
+                found.conflict(key, address, "an address is host:port, for example 0.0.0.0:7700");
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Checks of a whole run file that no single key can make: what runs today, and what goes together.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::RunFile;
+use crate::{
+    Error,
+    judge::{JudgeConfig, Rule},
+    suggest::nearest,
+    works::{self, name_of},
+};
+
+/// Tells where a key was written.
+pub(crate) type Place<'a> = &'a dyn Fn(&str) -> String;
+
+impl RunFile {
+    /// Finds every problem; an empty list is a run file that this build can run.
+    pub(crate) fn find_problems(&self, place: Place<'_>) -> Vec<Error> {
+        let mut found = Problems { place, errors: Vec::new() };
+        self.check_works(&mut found);
+        self.check_judges(&mut found);
+        self.check_sampling(&mut found);
+        self.check_loss(&mut found);
+        self.check_learner(&mut found);
+        self.check_eval(&mut found);
+        found.errors
+    }
+
+    fn check_works(&self, found: &mut Problems<'_>) {
+        if let Some(preset) = self.preset {
+            found.runs("preset", &preset, &works::PRESETS);
+        }
+        let mut players = self.sampling.players.clone();
+        players.dedup();
+        for player in &players {
+            found.runs("sampling.players", player, &works::PLAYERS);
+        }
+        found.runs("feedback.ask", &self.feedback.ask, &works::ASKS);
+        found.runs("feedback.label", &self.feedback.label, &works::LABELS);
+        found.runs("pairing.select", &self.pairing.select, &works::SELECTS);
+        found.runs("loss.name", &self.loss.name, &works::LOSSES);
+        found.runs("reference.kind", &self.reference.kind, &works::REFERENCES);
+        found.runs("learner.iteration_steps", &self.learner.iteration_steps, &works::ITERATION_STEPS);
+        if let Some(revision) = self.policy.revision.as_ref().filter(|_| !works::HUB) {
+            found.not_yet("policy.revision", revision, "a folder in policy.model, without a revision");
+        }
+        if self.policy.lora.is_some() && !works::LORA {
+            found.not_yet("policy.lora", "a table", "training all weights, without policy.lora");
+        }
+    }
+
+    fn check_judges(&self, found: &mut Problems<'_>) {
+        let mut seen = BTreeSet::new();
+        for (index, judge) in self.judge.iter().enumerate() {
+            if !seen.insert(judge.name()) {
+                let reason = "another judge has the same name; give each its own";
+                found.conflict(&format!("judge.{index}.name"), judge.name(), reason);
+            }
+            check_judge(judge, index, found);
+        }
+        for (key, name) in [("feedback.judge", &self.feedback.judge), ("eval.judge", &self.eval.judge)] {
+            // An eval judge that merely follows the missing training judge would be reported twice.
+            let follows = key == "eval.judge" && *name == self.feedback.judge;
+            if name.is_empty() && !follows {
+                let expected = "write the name of one of the judges, because there are several".to_owned();
+                found.errors.push(Error::MissingKey { key: key.into(), file: (found.place)("judge"), expected });
+            } else if self.judge_named(name).is_none() && !follows {
+                found.errors.push(Error::UnknownValue {
+                    key: key.to_owned(),
+                    value: name.clone(),
+                    place: (found.place)(key),
+                    nearest: nearest(name, seen.iter().copied()),
+                    known: seen.iter().map(|name| (*name).to_owned()).collect(),
+                });
+            }
+        }
+    }
+
+    fn check_sampling(&self, found: &mut Problems<'_>) {
+        let (players, answers) = (self.sampling.players.len(), self.sampling.num_generations);
+        if players < 2 && players == answers as usize {
+            let reason = "one answer leaves nothing to compare; write two players, or num_generations of at least 2";
+            found.conflict("sampling.players", &format!("{players} entry"), reason);
+        } else if players != answers as usize {
+            let reason =
+                format!("sampling.num_generations is {answers}; write one of the two keys, or make them agree");
+            found.conflict("sampling.players", &format!("{players} entries"), &reason);
+        }
+        let replay = &self.pairing.replay;
+        if replay.ratio > 0.0 && replay.capacity == 0 {
+            let reason = "a capacity of 0 keeps nothing to replay; set pairing.replay.capacity or a ratio of 0";
+            found.conflict("pairing.replay.ratio", &replay.ratio.to_string(), reason);
+        }
+    }
+
+    fn check_loss(&self, found: &mut Problems<'_>) {
+        let (name, keys) = (name_of(&self.loss.name), self.loss.keys());
+        if self.loss.params().is_none() {
+            return;
+        }
+        for key in self.loss.set_keys().into_iter().filter(|key| !keys.contains(key)) {
+            let reason = format!("the loss {name} has no such key, it has {}; remove it", keys.join(" and "));
+            found.conflict(&format!("loss.{key}"), "set", &reason);
+        }
+    }
+
+    fn check_learner(&self, found: &mut Problems<'_>) {
+        self.learner.optim.check(found);
+        if !self.deterministic {
+            return;
+        }
+        let staleness = self.pipeline.max_staleness;
+        if staleness > 0 {
+            let reason =
+                "deterministic = true needs 0, because overlapping makes the order of updates depend on timing";
+            found.conflict("pipeline.max_staleness", &staleness.to_string(), reason);
+        }
+        let seconds = self.eval.stop.max_seconds;
+        if seconds > 0 {
+            let reason = "deterministic = true needs 0, because where a clock ends the run differs each time";
+            found.conflict("eval.stop.max_seconds", &seconds.to_string(), reason);
+        }
+    }
+
+    fn check_eval(&self, found: &mut Problems<'_>) {
+        let fraction = self.data.eval_fraction;
+        if self.data.eval_prompts.is_some() && fraction > 0.0 {
+            let reason = "data.eval_prompts names the held-out prompts already; write one of the two keys";
+            found.conflict("data.eval_fraction", &fraction.to_string(), reason);
+        }
+        if self.eval.every > 0 && self.data.eval_prompts.is_none() && fraction == 0.0 {
+            let reason =
+                "there are no held-out prompts; set data.eval_fraction above 0 or data.eval_prompts, or eval.every = 0";
+            found.conflict("eval.every", &self.eval.every.to_string(), reason);
+        }
+        let stop = &self.eval.stop;
+        if self.eval.every == 0 && (stop.patience > 0 || stop.max_kl > 0.0) {
+            let reason = "without evaluations eval.stop.patience and eval.stop.max_kl can stop nothing; set eval.every";
+            found.conflict("eval.every", "0", reason);
+        }
+    }
+}
+
+impl super::Optimization {
+    /// Checks what single keys cannot.
+    pub(crate) fn check(&self, found: &mut Problems<'_>) {
+        if self.warmup_steps > 0 && self.warmup_ratio > 0.0 {
+            let reason = format!("learner.warmup_steps is {} already; write one of the two keys", self.warmup_steps);
+            found.conflict("learner.warmup_ratio", &self.warmup_ratio.to_string(), &reason);
+        }
+        if let Some(steps) = self.steps.filter(|steps| self.warmup_steps > *steps) {
+            let reason = format!("the run has {steps} steps (learner.steps), the warm-up must fit into them");
+            found.conflict("learner.warmup_steps", &self.warmup_steps.to_string(), &reason);
+        }
+    }
+}
+
+/// Checks the rules of a judge: expressions that compile, lengths that exist.
+fn check_judge(judge: &JudgeConfig, index: usize, found: &mut Problems<'_>) {
+    let JudgeConfig::Rule(judge) = judge else { return };
+    for (number, rule) in judge.rules.iter().enumerate() {
+        let at = format!("judge.{index}.rules.{number}");
+        match rule {
+            Rule::Pattern(rule) => found.regex(&format!("{at}.pattern"), &rule.pattern),
+            Rule::EndsWith(rule) => found.regex(&format!("{at}.ends_with"), &rule.ends_with),
+            Rule::Length(rule) if rule.length.max < rule.length.min => {
+                let reason = format!("it is below length.min = {}; no answer can have that length", rule.length.min);
+                found.conflict(&format!("{at}.length.max"), &rule.length.max.to_string(), &reason);
+            }
+            Rule::Length(_) | Rule::Words(_) | Rule::Repetition(_) => {}
+        }
+    }
+}
+
+/// The problems found so far.
+pub(crate) struct Problems<'a> {
+    /// Tells where a key was written.
+    pub place: Place<'a>,
+    /// What was found.
+    pub errors: Vec<Error>,
+}
+
+impl Problems<'_> {
+    /// Notes a value that does not go together with the rest.
+    pub fn conflict(&mut self, key: &str, value: &str, reason: &str) {
+        let place = (self.place)(key);
+        self.errors.push(Error::Conflict { key: key.into(), value: value.into(), place, reason: reason.into() });
+    }
+
+    fn runs<T: Serialize + PartialEq>(&mut self, key: &str, value: &T, works: &[T]) {
+        if !works.contains(value) {
+            let works: Vec<String> = works.iter().map(name_of).collect();
+            let (key, value) = (key.to_owned(), name_of(value));
+            self.errors.push(Error::NotYet { place: (self.place)(&key), key, value, works });
+        }
+    }
+
+    fn not_yet(&mut self, key: &str, value: &str, works: &str) {
+        let (key, value, works) = (key.to_owned(), value.to_owned(), vec![works.to_owned()]);
+        self.errors.push(Error::NotYet { place: (self.place)(&key), key, value, works });
+    }
+
+    fn regex(&mut self, key: &str, pattern: &str) {
+        if let Err(error) = regex::Regex::new(pattern) {
+            let reason = error.to_string();
+            let last = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            self.errors.push(Error::BadValue {
+                key: key.to_owned(),
+                value: format!("{pattern:?}"),
+                place: (self.place)(key),
+                expected: format!("a regular expression ({last})"),
+            });
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What is trained and on which prompts: `[policy]` and `[data]`.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The model that is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Hugging Face folder of the checkpoint that the run begins with, relative to the run file's folder.
+    #[schemars(length(min = 1))]
+    pub model: PathBuf,
+    /// Revision of a hub id; folders have none.
+    pub revision: Option<String>,
+    /// Type that the policy computes and is saved in. The learner keeps float32 masters either way; bfloat16 is about twice
+    /// as fast, float32 is for comparing numbers.
+    #[serde(default)]
+    pub dtype: Dtype,
+    /// Trains low-rank adapters instead of all weights.
+    pub lora: Option<Lora>,
+}
+
+/// Type of weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    /// 16 bits with the range of float32.
+    #[default]
+    Bfloat16,
+    /// 32 bits.
+    Float32,
+}
+
+/// Low-rank adapters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lora {
+    /// Rank of each adapter. Small ranks learn less, large ones save nothing.
+    #[schemars(range(min = 1))]
+    pub rank: u32,
+    /// Adapters are scaled by alpha / rank.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub alpha: f64,
+    /// Names of the linear layers that get an adapter, as in the checkpoint (for example `q_proj`).
+    #[schemars(length(min = 1))]
+    pub targets: Vec<String>,
+}
+
+/// The prompts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// JSONL or Parquet file with a column `prompt` (text or messages) or `messages`, relative to the run file's folder.
+    #[schemars(length(min = 1))]
+    pub prompts: PathBuf,
+    /// Whether each epoch has an order of its own, drawn from the seed. Without it sorted files train in their order.
+    #[serde(default = "yes")]
+    pub shuffle: bool,
+    /// Passes over the prompts when `learner.steps` is not set; a set `learner.steps` wins, as in TRL.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1))]
+    pub epochs: u32,
+    /// Share of the prompts held out for evaluation, split by prompt so that none is in both parts. The default 0.05 costs
+    /// little; too small and the win rate's interval is wide. 0 when `eval_prompts` names a file.
+    #[serde(default = "default_eval_fraction")]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub eval_fraction: f64,
+    /// File of held-out prompts instead of a share, relative to the run file's folder.
+    #[schemars(length(min = 1))]
+    pub eval_prompts: Option<PathBuf>,
+    /// What a bad line does.
+    #[serde(default)]
+    pub on_error: OnError,
+}
+
+/// What a bad line of a data file does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// Ends the run with the line's number.
+    #[default]
+    Fail,
+    /// Leaves the line out and counts it.
+    Skip,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn default_eval_fraction() -> f64 {
+    0.05
+}

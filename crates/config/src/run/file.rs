@@ -1,0 +1,43 @@
+//! The run file as a [`ConfigFile`].
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::{Preset, RunFile, complete::preset_values};
+use crate::{ConfigFile, Error, judge::JudgeConfig, resolve::private::Sealed, works};
+
+impl Sealed for RunFile {}
+
+impl ConfigFile for RunFile {
+    const KIND: &'static str = "run file";
+    const ENV_PREFIX: &'static str = "JOUST__";
+    const OUTSIDE_HASH: &'static [&'static str] =
+        &["name", "preset", "output", "learner.checkpoint_every", "learner.keep_checkpoints"];
+
+    fn inputs(&mut self) -> Vec<&mut PathBuf> {
+        let mut paths = vec![&mut self.policy.model, &mut self.data.prompts];
+        paths.extend(self.data.eval_prompts.as_mut());
+        for judge in &mut self.judge {
+            if let JudgeConfig::RewardModel(judge) = judge {
+                paths.push(&mut judge.model);
+            }
+        }
+        paths
+    }
+
+    fn preset(written: &dyn Fn(&str) -> Option<Value>) -> Option<(String, Vec<(&'static str, Value)>)> {
+        let preset: Preset = serde_json::from_value(written("preset")?).ok()?;
+        // A preset that cannot run brings nothing; the check that follows says so.
+        let values = if works::PRESETS.contains(&preset) { preset_values(preset, written) } else { Vec::new() };
+        Some((works::name_of(&preset), values))
+    }
+
+    fn complete(&mut self, written: &dyn Fn(&str) -> bool) -> Vec<(&'static str, &'static str)> {
+        self.fill_derived(written)
+    }
+
+    fn problems(&self, place: &dyn Fn(&str) -> String) -> Vec<Error> {
+        self.find_problems(place)
+    }
+}

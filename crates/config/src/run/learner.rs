@@ -1,0 +1,139 @@
+//! How the policy is updated: `[learner]`, and the optimizer's keys that every kind of training shares.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How the policy is updated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Learner {
+    /// Prompts whose outcomes make one step. Few make noisy steps, many make few of them.
+    #[schemars(range(min = 1))]
+    pub prompts_per_step: u32,
+    /// Examples in one forward and backward pass; the step's gradient does not depend on it. More is faster until memory
+    /// runs out.
+    #[schemars(range(min = 1))]
+    pub micro_batch: u32,
+    /// Peak learning rate. Online training starts from TRL's 5e-7, which suits models of a billion parameters; models of a
+    /// few million want 1e-5 to 1e-4. Too large and the text falls apart, too small and nothing happens.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub learning_rate: f64,
+    /// Optimizer and schedule.
+    #[serde(flatten)]
+    pub optim: Optimization,
+    /// Passes over the examples of one step. Above 1 later passes are off-policy; 4 is a lot.
+    #[schemars(range(min = 1))]
+    pub epochs_per_iteration: u32,
+    /// Steps between two publications of the policy to the samplers. Above 1 weights and reference move at iteration ends.
+    #[schemars(range(min = 1, max = 9_223_372_036_854_775_807u64))]
+    pub iteration_steps: u64,
+    /// Steps between two checkpoints; 0 writes only the last. A crash loses at most this many steps of work, never data.
+    #[schemars(range(max = 9_223_372_036_854_775_807u64))]
+    pub checkpoint_every: u64,
+    /// Checkpoints kept, the best one not counted. 1 leaves nothing to fall back to when the last is damaged.
+    #[schemars(range(min = 1))]
+    pub keep_checkpoints: u32,
+}
+
+impl Default for Learner {
+    fn default() -> Self {
+        Self {
+            prompts_per_step: 32,
+            micro_batch: 16,
+            learning_rate: 5e-7,
+            optim: Optimization::default(),
+            epochs_per_iteration: 1,
+            iteration_steps: 1,
+            checkpoint_every: 20,
+            keep_checkpoints: 2,
+        }
+    }
+}
+
+/// Optimizer and learning-rate schedule, in Hugging Face's names and with its defaults.
+///
+/// The peak learning rate is beside it, because its default depends on the kind of training and a flattened table takes
+/// its defaults from its own type.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Optimization {
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// Decay of the first moment.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub adam_beta1: f64,
+    /// Decay of the second moment.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub adam_beta2: f64,
+    /// Added to the root of the second moment, so that a weight without gradient is not divided by 0.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub adam_epsilon: f64,
+    /// Decoupled weight decay, per unit of learning rate. 0 as in TRL: the reference already holds the weights.
+    #[schemars(range(min = 0.0))]
+    pub weight_decay: f64,
+    /// Shape of the schedule after the warm-up.
+    pub lr_scheduler_type: SchedulerType,
+    /// Steps of linear warm-up from 0; excludes `warmup_ratio`.
+    #[schemars(range(max = 9_223_372_036_854_775_807u64))]
+    pub warmup_steps: u64,
+    /// Share of all steps spent in warm-up; excludes `warmup_steps`.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub warmup_ratio: f64,
+    /// Largest global norm of the gradient; a longer one is scaled down to it. 0 never clips.
+    #[schemars(range(min = 0.0))]
+    pub max_grad_norm: f64,
+    /// Optimizer steps of the whole run. Not set: as many as the epochs of the data give. Set, it wins over them.
+    #[schemars(range(min = 1, max = 9_223_372_036_854_775_807u64))]
+    pub steps: Option<u64>,
+    /// Threads of tensor work; 0 takes the deployment file's. Sums depend on it, so `deterministic = true` fixes it at 1
+    /// where nothing is set.
+    #[schemars(range(max = 1024))]
+    pub threads: u32,
+}
+
+impl Default for Optimization {
+    fn default() -> Self {
+        Self {
+            optimizer: Optimizer::default(),
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            weight_decay: 0.0,
+            lr_scheduler_type: SchedulerType::default(),
+            warmup_steps: 0,
+            warmup_ratio: 0.0,
+            max_grad_norm: 1.0,
+            steps: None,
+            threads: 0,
+        }
+    }
+}
+
+impl Optimization {
+    /// Computes the steps of warm-up of a run of `total` steps; a share is rounded up, as in Hugging Face's trainer.
+    pub fn warmup(&self, total: u64) -> u64 {
+        if self.warmup_steps > 0 { self.warmup_steps } else { (self.warmup_ratio * total as f64).ceil() as u64 }
+    }
+}
+
+/// The optimizers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Optimizer {
+    /// Adam with decoupled weight decay.
+    #[default]
+    Adamw,
+}
+
+/// Shape of the learning-rate schedule after the warm-up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SchedulerType {
+    /// Stays at the peak.
+    Constant,
+    /// Falls linearly to 0 at the last step.
+    #[default]
+    Linear,
+    /// Falls as half a cosine to 0 at the last step.
+    Cosine,
+}

@@ -1,0 +1,95 @@
+//! Who answers, what the judge is asked and which answers meet: `[sampling]`, `[feedback]` and `[pairing]`.
+
+use joust_core::Player;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::choices::{Ask, Filter, Label, PlayerName, ReplayOrder, Select};
+
+/// Who answers, how often and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sampling {
+    /// Who gives each answer, one entry an answer; or one entry, which then gives all `num_generations`.
+    #[schemars(with = "Vec<PlayerName>", length(min = 1))]
+    pub players: Vec<Player>,
+    /// Answers to each prompt. More find better pairs and cost in proportion; 1 leaves nothing to compare.
+    #[schemars(range(min = 2, max = 1024))]
+    pub num_generations: u32,
+    /// Weight in [0, 1] of the reference in the player `mixture`; 0 is the policy, 1 the reference.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub mixture_coef: f64,
+    /// Softmax temperature. Near 0 the answers become identical and teach nothing; above 1.5 they become noise.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub temperature: f64,
+    /// Smallest mass of most probable tokens that is kept. 1 keeps all and leaves the policy's own distribution.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    pub top_p: f64,
+    /// Number of most probable tokens that are kept; 0 keeps all.
+    pub top_k: u32,
+    /// Longest answer, in tokens. Too short truncates answers, which then lack their end; time grows in proportion.
+    #[schemars(range(min = 1))]
+    pub max_new_tokens: u32,
+    /// Taken off the score of an answer that was cut before its EOS, in the judge's unit of score.
+    #[schemars(range(min = 0.0))]
+    pub missing_eos_penalty: f64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            players: vec![Player::Policy; 2],
+            num_generations: 2,
+            mixture_coef: 0.5,
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            max_new_tokens: 64,
+            missing_eos_penalty: 0.0,
+        }
+    }
+}
+
+/// What the judge is asked and what becomes of its answer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Feedback {
+    /// What the judge is asked.
+    pub ask: Ask,
+    /// What becomes of a probability. Hard labels learn faster from a sure judge, soft ones are right for an unsure one.
+    pub label: Label,
+    /// Name of the judge; the only `[[judge]]` when there is just one.
+    pub judge: String,
+}
+
+/// Which answers are contrasted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pairing {
+    /// Which answers become a pair.
+    pub select: Select,
+    /// Which pairs are refused, and counted.
+    pub filters: Vec<Filter>,
+    /// Training again on examples that were applied before.
+    pub replay: Replay,
+}
+
+impl Default for Pairing {
+    fn default() -> Self {
+        Self { select: Select::default(), filters: vec![Filter::Ties, Filter::Identical], replay: Replay::default() }
+    }
+}
+
+/// Replay of applied examples.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Replay {
+    /// Share of each step that is replayed. 0 never replays; near 1 the run is almost offline.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub ratio: f64,
+    /// Examples kept for replay; the oldest leave first.
+    #[schemars(range(max = 9_223_372_036_854_775_807u64))]
+    pub capacity: u64,
+    /// Which of them are drawn.
+    pub order: ReplayOrder,
+}

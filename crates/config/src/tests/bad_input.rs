@@ -1,0 +1,284 @@
+//! Each bad input and the message that it gets.
+
+use super::{LEAST, WHOLE, run};
+
+/// Resolves a changed run file and returns the message of the refusal.
+fn message(text: &str, overrides: &[&str]) -> String {
+    run(text, overrides).expect_err("refused").to_string()
+}
+
+/// Replaces one line of the whole run file.
+fn changed(from: &str, to: &str) -> String {
+    assert_eq!(WHOLE.matches(from).count(), 1, "{from}");
+    WHOLE.replace(from, to)
+}
+
+#[test]
+fn unknown_keys_get_the_nearest_key_of_any_section() {
+    assert_eq!(
+        message(&changed("epochs_per_iteration = 1", "beeta = 0.2"), &[]),
+        "unknown key learner.beeta in conf/run.toml:60; did you mean loss.beta?"
+    );
+    assert_eq!(
+        message(&changed("[pipeline]", "[pipelin]"), &[]),
+        "unknown key pipelin in conf/run.toml:64; did you mean pipeline?"
+    );
+    assert_eq!(message(WHOLE, &["learner.zzz=1"]), "unknown key learner.zzz in --set learner.zzz=1");
+}
+
+#[test]
+fn unknown_keys_inside_judges_and_rules_are_found() {
+    assert_eq!(
+        message(&changed("kind = \"rule\"", "kind = \"rule\"\nscael = 2.0"), &[]),
+        "unknown key judge.0.scael in conf/run.toml:33; did you mean judge.scale?"
+    );
+    assert_eq!(
+        message(&changed("max_count = 3", "max_cout = 3"), &[]),
+        "unknown key judge.0.rules.0.max_cout in conf/run.toml:34; did you mean judge.rules.max_count?"
+    );
+    assert_eq!(
+        message(&changed("{ pattern = \"the end\", score = 1 }", "{ score = 1 }"), &[]),
+        "judge.0.rules.1 = {\"score\":1} in conf/run.toml:35 is not valid: expected a table with one of the keys pattern, \
+         words, length, repetition, ends_with"
+    );
+}
+
+#[test]
+fn values_out_of_range_are_named_with_their_domain() {
+    for (set, expected) in [
+        (
+            "sampling.temperature=0",
+            "sampling.temperature = 0 in --set sampling.temperature=0 is not valid: expected a number above 0",
+        ),
+        (
+            "sampling.temperature=-1.5",
+            "sampling.temperature = -1.5 in --set sampling.temperature=-1.5 is not valid: expected a number above 0",
+        ),
+        (
+            "sampling.top_p=1.5",
+            "sampling.top_p = 1.5 in --set sampling.top_p=1.5 is not valid: expected a number above 0 and at most 1",
+        ),
+        ("loss.beta=0", "loss.beta = 0 in --set loss.beta=0 is not valid: expected a number above 0"),
+        (
+            "loss.label_smoothing=0.5",
+            "loss.label_smoothing = 0.5 in --set loss.label_smoothing=0.5 is not valid: expected a number of at least 0 and below 0.5",
+        ),
+        (
+            "data.eval_fraction=1",
+            "data.eval_fraction = 1 in --set data.eval_fraction=1 is not valid: expected a number of at least 0 and below 1",
+        ),
+        (
+            "sampling.num_generations=1",
+            "sampling.num_generations = 1 in --set sampling.num_generations=1 is not valid: expected an integer of at least 2 and at most 1024",
+        ),
+        (
+            "learner.micro_batch=5000000000",
+            "learner.micro_batch = 5000000000 in --set learner.micro_batch=5000000000 is not valid: expected an integer of at least 1",
+        ),
+        ("schema=2", "schema = 2 in --set schema=2 is not valid: expected an integer of at least 1 and at most 1"),
+        (
+            "policy.model=\"\"",
+            "policy.model = \"\" in --set policy.model=\"\" is not valid: expected text that is not empty",
+        ),
+        (
+            "learner.learning_rate=nan",
+            "learner.learning_rate = \"nan\" in --set learner.learning_rate=nan is not valid: expected a number above 0",
+        ),
+        (
+            "judge.main.rules.0.words={}",
+            "judge.0.rules.0.words = {} in --set judge.main.rules.0.words={} is not valid: expected a table with at least one key",
+        ),
+    ] {
+        assert_eq!(message(WHOLE, &[set]), expected);
+    }
+}
+
+#[test]
+fn values_of_another_type_are_named_with_file_and_line() {
+    assert_eq!(
+        message(&changed("steps = 120", "steps = \"many\""), &[]),
+        "learner.steps = \"many\" in conf/run.toml:59 is not valid: expected an integer of at least 1 and at most \
+         9223372036854775807"
+    );
+    assert_eq!(
+        message(&changed("shuffle = true", "shuffle = 1"), &[]),
+        "data.shuffle = 1 in conf/run.toml:13 is not valid: expected true or false"
+    );
+    assert_eq!(
+        message(&changed("[loss]\nname = \"dpo\"\nbeta = 0.1", "[[loss]]"), &[]),
+        "loss = [{}] in conf/run.toml:46 is not valid: expected a table"
+    );
+    assert_eq!(
+        message(WHOLE, &["loss.beta.x=1"]),
+        "loss.beta = {\"x\":1} in --set loss.beta.x=1 is not valid: expected a number above 0"
+    );
+    assert_eq!(
+        message(WHOLE, &["pairing.filters=ties"]),
+        "pairing.filters = \"ties\" in --set pairing.filters=ties is not valid: expected a list of ties, identical, truncated"
+    );
+}
+
+#[test]
+fn missing_keys_say_what_to_write() {
+    let without = |line: &str| {
+        assert_eq!(LEAST.matches(line).count(), 1, "{line}");
+        message(&LEAST.replace(line, ""), &[])
+    };
+    assert_eq!(
+        without("prompts = \"prompts.jsonl\""),
+        "missing key data.prompts in conf/run.toml: write text that is not empty, JSONL or Parquet file with a column \
+         `prompt` (text or messages) or `messages`, relative to the run file's folder"
+    );
+    assert!(without("schema = 1").starts_with("missing key schema in conf/run.toml: write an integer"));
+    assert_eq!(
+        without("kind = \"rule\""),
+        "missing key judge.0.kind in conf/run.toml: one of rule, reward_model, oracle"
+    );
+    let judge = LEAST.find("[[judge]]").expect("there");
+    assert!(
+        message(&LEAST[..judge], &[]).starts_with("missing key judge in conf/run.toml: write a list with at least one")
+    );
+}
+
+#[test]
+fn unknown_names_get_the_nearest_and_all() {
+    assert_eq!(
+        message(WHOLE, &["learner.lr_scheduler_type=cosin"]),
+        "learner.lr_scheduler_type = \"cosin\" in --set learner.lr_scheduler_type=cosin is not known; did you mean cosine?; \
+         known are constant, linear, cosine"
+    );
+    let text = message(WHOLE, &["preset=oaif_dpo"]);
+    assert!(
+        text.starts_with("preset = \"oaif_dpo\" in --set preset=oaif_dpo is not known; did you mean oaif-dpo?"),
+        "{text}"
+    );
+    assert_eq!(
+        message(WHOLE, &["judge.main.kind=rul"]),
+        "judge.0.kind = \"rul\" in --set judge.main.kind=rul is not known; did you mean rule?; known are rule, reward_model, \
+         oracle"
+    );
+    let text = message(&changed("[\"policy\", \"policy\"]", "[\"policy\", \"polcy\"]"), &[]);
+    assert!(
+        text.starts_with("sampling.players.1 = \"polcy\" in conf/run.toml:19 is not known; did you mean policy?"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_cannot_run_yet_is_refused_with_what_can() {
+    for (set, key, works) in [
+        ("preset=sppo", "preset = sppo", "oaif-dpo, oaif-ipo, oaif-slic"),
+        ("preset=reinforce++", "preset = reinforce++", "oaif-dpo, oaif-ipo, oaif-slic"),
+        ("sampling.players=[\"policy\", \"mixture\"]", "sampling.players = mixture", "policy"),
+        ("feedback.ask=rank", "feedback.ask = rank", "score, compare"),
+        ("feedback.label=sampled", "feedback.label = sampled", "hard, soft"),
+        ("pairing.select=win_rate", "pairing.select = win_rate", "best_worst, max_random, all_pairs"),
+        ("loss.name=simpo", "loss.name = simpo", "dpo, ipo, ipo_avg, hinge, slic_hf"),
+        ("reference.kind=previous", "reference.kind = previous", "initial"),
+        ("learner.iteration_steps=4", "learner.iteration_steps = 4", "1"),
+        ("policy.revision=main", "policy.revision = main", "a folder in policy.model, without a revision"),
+    ] {
+        assert_eq!(
+            message(WHOLE, &[set]),
+            format!("{key} in --set {set} is known but cannot run in this build; what runs today: {works}")
+        );
+    }
+    let text = message(WHOLE, &["policy.lora={ rank = 8, alpha = 16, targets = [\"q_proj\"] }"]);
+    assert!(text.contains("policy.lora = a table") && text.contains("without policy.lora"), "{text}");
+}
+
+#[test]
+fn judges_that_do_not_exist_are_named() {
+    assert_eq!(
+        message(WHOLE, &["feedback.judge=mian", "eval.judge=main"]),
+        "feedback.judge = \"mian\" in --set feedback.judge=mian is not known; did you mean main?; known are main"
+    );
+    assert_eq!(
+        message(WHOLE, &["eval.judge=gold"]),
+        "eval.judge = \"gold\" in --set eval.judge=gold is not known; known are main"
+    );
+    let two = format!("{LEAST}[[judge]]\nname = \"gold\"\nkind = \"oracle\"\n");
+    assert_eq!(
+        message(&two, &[]),
+        "missing key feedback.judge in conf/run.toml:8: write the name of one of the judges, because there are several"
+    );
+    let twice = format!("{LEAST}[[judge]]\nname = \"main\"\nkind = \"oracle\"\n");
+    assert_eq!(
+        message(&twice, &["feedback.judge=main"]),
+        "judge.1.name = main in conf/run.toml:13 does not go together with the rest: another judge has the same name; give \
+         each its own"
+    );
+    assert_eq!(
+        message(WHOLE, &["judge.gold.scale=2"]),
+        "unknown key judge.gold.scale in --set judge.gold.scale=2; did you mean judge.main?"
+    );
+}
+
+#[test]
+fn rules_are_checked() {
+    assert_eq!(
+        message(&changed("\"the end\"", "\"(the end\""), &[]),
+        "judge.0.rules.1.pattern = \"(the end\" in conf/run.toml:35 is not valid: expected a regular expression (unclosed \
+         group)"
+    );
+    assert_eq!(
+        message(&changed("max = 50", "max = 10"), &[]),
+        "judge.0.rules.2.length.max = 10 in conf/run.toml:36 does not go together with the rest: it is below length.min = \
+         20; no answer can have that length"
+    );
+}
+
+#[test]
+fn impossible_combinations_say_why() {
+    for (sets, key, reason) in [
+        (vec!["deterministic=true"], "pipeline.max_staleness = 1", "deterministic = true needs 0"),
+        (
+            vec!["deterministic=true", "pipeline.max_staleness=0", "eval.stop.max_seconds=9"],
+            "eval.stop.max_seconds = 9",
+            "where a clock ends the run differs each time",
+        ),
+        (vec!["sampling.num_generations=4"], "sampling.players = 2 entries", "sampling.num_generations is 4"),
+        (vec!["sampling.players=[\"policy\"]"], "sampling.players = 1 entry", "one answer leaves nothing to compare"),
+        (vec!["pairing.replay.ratio=0.5"], "pairing.replay.ratio = 0.5", "a capacity of 0 keeps nothing to replay"),
+        (vec!["loss.delta=1.0"], "loss.delta = set", "the loss dpo has no such key, it has beta and label_smoothing"),
+        (vec!["loss.name=slic_hf"], "loss.beta = set", "the loss slic_hf has no such key, it has delta and lambda"),
+        (
+            vec!["learner.warmup_steps=5", "learner.warmup_ratio=0.1"],
+            "learner.warmup_ratio = 0.1",
+            "learner.warmup_steps is 5 already",
+        ),
+        (vec!["learner.warmup_steps=121"], "learner.warmup_steps = 121", "the run has 120 steps"),
+        (vec!["data.eval_prompts=held.jsonl"], "data.eval_fraction = 0.05", "write one of the two keys"),
+        (vec!["data.eval_fraction=0"], "eval.every = 20", "there are no held-out prompts"),
+        (vec!["eval.every=0"], "eval.every = 0", "can stop nothing"),
+    ] {
+        let text = message(WHOLE, &sets);
+        assert!(text.starts_with(key) && text.contains(reason) && text.lines().count() == 1, "{sets:?}: {text}");
+    }
+}
+
+#[test]
+fn bad_toml_and_bad_overrides_are_named() {
+    let text = message("schema = 1\nname = \n", &[]);
+    assert!(text.starts_with("conf/run.toml:2: not valid TOML: "), "{text}");
+    let text = message("schema = 1\nschema = 1\n", &[]);
+    assert!(text.starts_with("conf/run.toml:2: not valid TOML: duplicate key"), "{text}");
+    for bad in ["loss.beta", "=1", "loss..beta=1"] {
+        assert_eq!(
+            message(WHOLE, &[bad]),
+            format!("override {bad:?} is not of the form key=value, for example loss.beta=0.2")
+        );
+    }
+}
+
+#[test]
+fn several_problems_are_told_at_once() {
+    let text = message(WHOLE, &["learner.stesp=1", "loss.beta=-1", "data.shuffle=no"]);
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
+#[test]
+fn names_that_a_folder_cannot_hold_are_refused() {
+    let text = message(WHOLE, &["name=../x"]);
+    assert!(text.starts_with("name = \"../x\" in --set name=../x is not valid: expected text that matches"), "{text}");
+}

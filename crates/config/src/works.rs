@@ -1,0 +1,37 @@
+//! What this build can run today, in one place: everything else that parses is refused with these lists.
+
+use joust_core::Player;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::run::{Ask, Label, LossName, Preset, ReferenceKind, Select};
+
+/// Presets that run.
+pub const PRESETS: [Preset; 3] = [Preset::OaifDpo, Preset::OaifIpo, Preset::OaifSlic];
+/// Players that run.
+pub const PLAYERS: [Player; 1] = [Player::Policy];
+/// Questions that run.
+pub const ASKS: [Ask; 2] = [Ask::Score, Ask::Compare];
+/// Labels that run.
+pub const LABELS: [Label; 2] = [Label::Hard, Label::Soft];
+/// Selections that run.
+pub const SELECTS: [Select; 3] = [Select::BestWorst, Select::MaxRandom, Select::AllPairs];
+/// Losses that run.
+pub const LOSSES: [LossName; 5] = [LossName::Dpo, LossName::Ipo, LossName::IpoAvg, LossName::Hinge, LossName::SlicHf];
+/// References that run.
+pub const REFERENCES: [ReferenceKind; 1] = [ReferenceKind::Initial];
+/// Values of `learner.iteration_steps` that run.
+pub const ITERATION_STEPS: [u64; 1] = [1];
+/// Whether models are fetched from a hub, by id and revision.
+pub const HUB: bool = false;
+/// Whether low-rank adapters are trained.
+pub const LORA: bool = false;
+
+/// Returns the name of a choice as the file writes it.
+pub(crate) fn name_of(choice: &impl Serialize) -> String {
+    match serde_json::to_value(choice) {
+        Ok(Value::String(name)) => name,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
