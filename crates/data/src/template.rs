@@ -51,10 +51,10 @@ impl ChatTemplate {
         environment.add_template("chat", &self.source).map_err(failed)?;
         let template = environment.get_template("chat").map_err(failed)?;
         let rendered = template.render(context! {
-            messages => minijinja::Value::from_serialize(messages),
+            messages => minijinja::value::Serde(messages),
             add_generation_prompt => generation,
-            bos_token => self.bos_token,
-            eos_token => self.eos_token,
+            bos_token => self.bos_token.as_str(),
+            eos_token => self.eos_token.as_str(),
         });
         rendered.map_err(failed)
     }
