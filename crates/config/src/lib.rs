@@ -9,6 +9,7 @@ mod error;
 mod explain;
 pub mod judge;
 mod offline;
+mod reference;
 mod resolve;
 pub mod run;
 mod schema;
@@ -28,6 +29,7 @@ pub use offline::{
     NewModel, OfflineLearner, OfflineOutput, RewardBase, RewardData, RewardFile, RewardLoss, SftData, SftFile,
     SftModel, TokenizerSpec,
 };
+pub use reference::reference_markdown;
 pub use resolve::{ConfigFile, Resolved, load, resolve, schema};
 pub use run::RunFile;
 pub use tree::Origin;

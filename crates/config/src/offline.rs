@@ -58,7 +58,7 @@ pub struct SftModel {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewModel {
-    /// Width of the residual stream; a multiple of `num_attention_heads`.
+    /// Width of the residual stream; a multiple of twice `num_attention_heads`.
     #[schemars(range(min = 1))]
     pub hidden_size: u32,
     /// Width of the feed-forward layers, usually 8/3 to 4 times `hidden_size`.

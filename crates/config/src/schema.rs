@@ -2,6 +2,8 @@
 //!
 //! It knows the part of JSON Schema that `schemars` writes for this crate's types, and no more.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use crate::{
@@ -99,9 +101,10 @@ pub(crate) fn names(schema: &Value) -> Vec<String> {
     branches(schema).iter().flat_map(|branch| names(branch)).collect()
 }
 
-/// Returns the properties of an object schema.
+/// Returns the properties of an object schema by name, whatever order `serde_json` was built to keep.
 pub(crate) fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::iter)
+    let known = schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::iter);
+    known.collect::<BTreeMap<_, _>>().into_iter()
 }
 
 /// Returns the alternatives of a schema.
@@ -129,6 +132,11 @@ pub(crate) fn non_null_branch(schema: &Value) -> Option<&Value> {
 /// Renders the bounds of a number.
 fn range(schema: &Value) -> String {
     let bound = |key: &str| schema.get(key).filter(|value| !value.is_null());
+    if let (Some(low), Some(high)) = (bound("minimum"), bound("maximum"))
+        && low == high
+    {
+        return format!(" that is {}", plain(low));
+    }
     let mut parts = Vec::new();
     if let Some(low) = bound("exclusiveMinimum") {
         parts.push(format!("above {}", plain(low)));
@@ -137,6 +145,8 @@ fn range(schema: &Value) -> String {
     }
     if let Some(high) = bound("exclusiveMaximum") {
         parts.push(format!("below {}", plain(high)));
+    } else if bound("maximum").and_then(Value::as_i64) == Some(i64::MAX) {
+        parts.push("below 2^63".to_owned());
     } else if let Some(high) = bound("maximum") {
         parts.push(format!("at most {}", plain(high)));
     }

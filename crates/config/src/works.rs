@@ -27,6 +27,24 @@ pub const HUB: bool = false;
 /// Whether low-rank adapters are trained.
 pub const LORA: bool = false;
 
+/// Lists the values of a run file's key that run; `None` for a key all of whose values do.
+pub fn of_key(key: &str) -> Option<Vec<String>> {
+    fn all(choices: &[impl Serialize]) -> Option<Vec<String>> {
+        Some(choices.iter().map(name_of).collect())
+    }
+    match key {
+        "preset" => all(&PRESETS),
+        "sampling.players" => all(&PLAYERS),
+        "feedback.ask" => all(&ASKS),
+        "feedback.label" => all(&LABELS),
+        "pairing.select" => all(&SELECTS),
+        "loss.name" => all(&LOSSES),
+        "reference.kind" => all(&REFERENCES),
+        "learner.iteration_steps" => all(&ITERATION_STEPS),
+        _ => None,
+    }
+}
+
 /// Returns the name of a choice as the file writes it.
 pub(crate) fn name_of(choice: &impl Serialize) -> String {
     match serde_json::to_value(choice) {

@@ -68,7 +68,7 @@ pub struct Optimization {
     /// Added to the root of the second moment, so that a weight without gradient is not divided by 0.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub adam_epsilon: f64,
-    /// Decoupled weight decay, per unit of learning rate. 0 as in TRL: the reference already holds the weights.
+    /// Decoupled weight decay, per unit of learning rate. 0, Hugging Face's default, lets only the loss move the weights.
     #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
     /// Shape of the schedule after the warm-up.
@@ -85,8 +85,8 @@ pub struct Optimization {
     /// Optimizer steps of the whole run. Not set: as many as the epochs of the data give. Set, it wins over them.
     #[schemars(range(min = 1, max = 9_223_372_036_854_775_807u64))]
     pub steps: Option<u64>,
-    /// Threads of tensor work; 0 takes the deployment file's. Sums depend on it, so `deterministic = true` fixes it at 1
-    /// where nothing is set.
+    /// Threads of tensor work; 0 takes the deployment file's. Sums depend on it, so a deterministic run takes 1 where
+    /// nothing is set.
     #[schemars(range(max = 1024))]
     pub threads: u32,
 }

@@ -27,7 +27,7 @@ pub use sampling::{Feedback, Pairing, Replay, Sampling};
 #[cfg(test)]
 pub(crate) use choices::PlayerName;
 
-/// A run, whole; read it with [`crate::resolve`].
+/// A run, whole: everything that determines its result, and where it is written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunFile {

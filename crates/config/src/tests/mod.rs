@@ -3,6 +3,7 @@
 mod bad_input;
 mod layers;
 mod other_files;
+mod reference;
 mod round_trip;
 
 use std::path::Path;

@@ -1,0 +1,65 @@
+//! The reference page is that of the code.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::{
+    Deployment, RewardFile, RunFile, SftFile, reference_markdown,
+    schema::{branches, properties, schema_of},
+    tests::{LEAST, run},
+    works,
+};
+
+#[test]
+fn the_page_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let page = reference_markdown();
+    if std::env::var_os("JOUST_WRITE_DOCS").is_some() {
+        fs::write(&path, &page).expect("writable");
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == page,
+        "docs/configuration.md is out of date; run JOUST_WRITE_DOCS=1 cargo test -p joust-config the_page_is_up_to_date"
+    );
+}
+
+/// Fails for a key that says nothing about itself.
+fn documented(path: &str, schema: &Value) {
+    for (name, inner) in properties(schema).filter(|(_, inner)| inner.get("const").is_none()) {
+        let key = format!("{path}.{name}");
+        assert!(inner["description"].as_str().is_some_and(|text| text.len() > 5), "{key} has no meaning");
+        documented(&key, inner);
+        inner.get("items").into_iter().for_each(|items| documented(&key, items));
+    }
+    branches(schema).into_iter().for_each(|branch| documented(path, branch));
+}
+
+#[test]
+fn every_key_of_every_file_says_what_it_means() {
+    documented("run", &schema_of::<RunFile>());
+    documented("sft", &schema_of::<SftFile>());
+    documented("reward", &schema_of::<RewardFile>());
+    documented("deployment", &schema_of::<Deployment>());
+}
+
+#[test]
+fn what_is_said_to_run_is_accepted_and_nothing_else_of_the_choice() {
+    let page = reference_markdown();
+    for key in ["preset", "feedback.ask", "feedback.label", "pairing.select", "loss.name", "reference.kind"] {
+        let choices = page.split(&format!("\n`{key}`:\n\n")).nth(1).expect("listed");
+        let listed = choices.lines().take_while(|line| line.starts_with("- `"));
+        let mut running = Vec::new();
+        for line in listed {
+            let name = line.split('`').nth(1).expect("a name");
+            let accepted = run(LEAST, &[&format!("{key}={name}")]).is_ok();
+            assert_eq!(accepted, !line.contains("*(not yet)*"), "{key}: {line}");
+            running.extend(accepted.then(|| name.to_owned()));
+        }
+        let mut works = works::of_key(key).expect("a choice");
+        works.sort();
+        running.sort();
+        assert_eq!(running, works, "{key}");
+    }
+}
