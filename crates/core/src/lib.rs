@@ -9,6 +9,7 @@ mod model_set;
 mod prompt;
 mod records;
 pub mod rng;
+mod release;
 mod shutdown;
 
 pub use error::{Error, Result};
@@ -19,4 +20,5 @@ pub use records::{
     Answer, Completion, DropReason, Example, ExampleSource, Finish, Judgement, JudgementStatus, JudgementValue,
     Manifest, Outcome, PromptTask, Provenance, Purpose, Rollout, SCHEMA, Target, decode, encode,
 };
+pub use release::{Progress, Release};
 pub use shutdown::Shutdown;

@@ -121,6 +121,26 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// Encodes a prompt with its answer as one sequence, as a reward model reads it: chat through the whole template, text as
+    /// prompt, answer and EOS.
+    ///
+    /// # Errors
+    /// As [`Self::encode_prompt`].
+    pub fn encode_answered(&self, prompt: &Prompt, answer: &str) -> Result<Vec<u32>> {
+        match prompt {
+            Prompt::Chat(messages) => {
+                let last = Message { role: "assistant".into(), content: answer.to_owned() };
+                let all: Vec<Message> = messages.iter().cloned().chain([last]).collect();
+                self.encode(&self.render(&all, false)?, false)
+            }
+            Prompt::Text(_) => {
+                let mut ids = self.encode_prompt(prompt)?;
+                ids.extend(self.encode_completion(answer)?);
+                Ok(ids)
+            }
+        }
+    }
+
     /// Decodes ids without special tokens: the text that a judge sees.
     ///
     /// # Errors

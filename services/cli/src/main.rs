@@ -1,2 +1,49 @@
-//! The joust command.
-fn main() {}
+//! The joust command: parse, set up logs and threads, dispatch, and turn errors into messages and exit codes.
+
+mod args;
+mod config_cmd;
+mod doctor;
+mod eval;
+mod evaluation;
+mod model;
+mod optim;
+mod reward;
+mod run;
+mod sample;
+mod scorer;
+mod sft;
+mod stats;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+
+/// Exit code for bad input: a file, a key or a value that the user can mend.
+const BAD_INPUT: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = joust_telemetry::init(args.log_format.into()).map_err(anyhow::Error::from).and_then(|_guard| dispatch(args));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}
+
+fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match args.command {
+        Command::Run(args) => runtime.block_on(run::run(args)),
+        Command::Sft(args) => sft::run(&args),
+        Command::TrainReward(args) => reward::run(&args),
+        Command::Sample(args) => runtime.block_on(sample::run(args)),
+        Command::Eval(args) => runtime.block_on(eval::run(args)),
+        Command::Config(args) => config_cmd::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    }
+}

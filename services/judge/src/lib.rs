@@ -1,1 +1,109 @@
-//! Judge worker: leases rollouts, judges, pairs up, commits outcomes.
+//! Judge worker: leases rollouts, judges, pairs up, commits one outcome a prompt.
+//!
+//! A failed judgement becomes a counted reason, never a number (R3).
+
+mod error;
+
+use std::{sync::Arc, time::Duration};
+
+use joust_core::{Judgement, Outcome, Rollout, RunId, Shutdown, decode, encode, failpoint};
+use joust_judges::{Ask, CallContext, Judge, JudgeItem};
+use joust_pairs::{PairingRules, outcome_of};
+use joust_queue::{Consumer, Done, Item, Leased, Queue, Topic};
+use tokio::{sync::mpsc, time::Instant};
+
+pub use error::{Error, Result};
+
+/// How long one wait for rollouts lasts before the worker looks for a stop.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Settings of one run's judge worker.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The run.
+    pub run: RunId,
+    /// What the judge is asked.
+    pub ask: Ask,
+    /// How answers are paired up.
+    pub rules: PairingRules,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Rollouts judged together.
+    pub batch: usize,
+    /// Longest wait for one batch of judgements.
+    pub timeout: Duration,
+}
+
+/// What a judge worker works with.
+pub struct Deps {
+    /// The run's queue.
+    pub queue: Arc<dyn Queue>,
+    /// The judge.
+    pub judge: Arc<dyn Judge>,
+    /// Takes each judged rollout, for the archive; bounded, so a slow disk pushes back.
+    pub archive: Option<mpsc::Sender<Judged>>,
+}
+
+/// A rollout with what was said about it.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// Prompt and answers.
+    pub rollout: Rollout,
+    /// What the judge said.
+    pub judgement: Judgement,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Judges rollouts until a stop is asked for.
+///
+/// # Errors
+/// [`Error`] if the queue fails or a record does not decode.
+pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<()> {
+    let topic = Topic::rollouts(&config.run);
+    let consumer = Consumer::new("judge-0");
+    while !shutdown.is_triggered() {
+        let leased = tokio::select! {
+            leased = deps.queue.take(&topic, &consumer, config.batch, POLL) => leased?,
+            () = shutdown.wait() => break,
+        };
+        if leased.is_empty() {
+            continue;
+        }
+        tokio::select! {
+            done = serve(&config, &deps, leased) => done?,
+            () = shutdown.wait() => break,
+        }
+    }
+    Ok(())
+}
+
+async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> {
+    let rollouts: Vec<Rollout> =
+        leased.iter().map(|leased| decode("rollout", &leased.item.body)).collect::<joust_core::Result<_>>()?;
+    let items: Vec<JudgeItem> = rollouts.iter().map(|rollout| JudgeItem::of(rollout, config.ask)).collect();
+    let call = CallContext::new(config.seed, Instant::now() + config.timeout);
+    let judgements = deps.judge.judge(&items, &call).await;
+    let outcomes: Vec<Outcome> = rollouts
+        .iter()
+        .zip(&judgements)
+        .map(|(rollout, judgement)| outcome_of(rollout, judgement, &config.rules))
+        .collect();
+    let topic = Topic::pairs(&config.run);
+    let next = outcomes.iter().map(|outcome| (topic.clone(), item(outcome))).collect();
+    let done = leased.into_iter().map(|leased| (leased.lease, Done::Moved)).collect();
+    failpoint::pass("judge_before_commit");
+    if let Some(archive) = &deps.archive {
+        for ((rollout, judgement), outcome) in rollouts.into_iter().zip(judgements).zip(&outcomes) {
+            // The archive may have been closed by a stop; the outcome itself is in the queue either way.
+            let _ = archive.send(Judged { rollout, judgement, outcome: outcome.clone() }).await;
+        }
+    }
+    deps.queue.commit(done, next).await?;
+    failpoint::pass("judge_after_commit");
+    Ok(())
+}
+
+fn item(outcome: &Outcome) -> Item {
+    Item { id: outcome.id, body: encode(outcome), trace: None }
+}

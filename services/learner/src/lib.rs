@@ -1,1 +1,113 @@
 //! Learner: assigns outcomes to steps, trains, checkpoints, publishes.
+//!
+//! Each planned application happens once (R2): the manifest of a step is durable before the step begins, the checkpoint says
+//! how many steps it covers, and after a crash the manifests since then are replayed from the stored examples.
+
+mod collect;
+mod error;
+mod ledger;
+mod observe;
+mod plan;
+mod session;
+mod worker;
+
+use std::{path::PathBuf, sync::Arc};
+
+use joust_core::{Progress, RunId, Shutdown};
+use joust_engine::{ModelStore, Snapshot};
+use joust_model::Llama;
+use joust_pairs::replay::Order;
+use joust_queue::Queue;
+use joust_train::PairTrainer;
+use tokio::sync::watch;
+
+pub use error::{Error, Result};
+pub use ledger::{Ledger, State};
+pub use observe::{Evaluation, Observer, StepReport};
+pub use session::Ended;
+
+/// Settings of one run's learner.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The run.
+    pub run: RunId,
+    /// Seed of the run.
+    pub seed: u64,
+    /// BLAKE3 of the resolved run file, hexadecimal.
+    pub settings_hash: String,
+    /// Prompts of a step.
+    pub prompts_per_step: u64,
+    /// Examples of a micro-batch.
+    pub micro_batch: usize,
+    /// Steps of the run.
+    pub steps: u64,
+    /// Passes over a step's examples.
+    pub epochs: u64,
+    /// Steps between publishes.
+    pub iteration_steps: u64,
+    /// Largest staleness in policy versions.
+    pub max_staleness: u64,
+    /// Replayed share of a step's examples.
+    pub replay: Replay,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Checkpoints that stay.
+    pub keep_checkpoints: usize,
+    /// Folder of the checkpoints.
+    pub checkpoints: PathBuf,
+    /// Steps between evaluations; 0 never evaluates.
+    pub eval_every: u64,
+    /// When to stop before the last step.
+    pub stop: StopRules,
+}
+
+/// Mixing applied examples into later steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Replay {
+    /// Share of a step's examples that are replayed, in [0, 1).
+    pub ratio: f64,
+    /// Applied examples that stay readable.
+    pub capacity: usize,
+    /// Which of them come first.
+    pub order: Order,
+}
+
+/// Rules that end a run early.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StopRules {
+    /// Largest mean `objective/kl` of a step, in nats; 0 never stops.
+    pub max_kl: f64,
+    /// Evaluations in a row without a better win rate; 0 never stops.
+    pub patience: u64,
+    /// Seconds of the run; 0 never stops.
+    pub max_seconds: u64,
+}
+
+/// What the learner works with.
+pub struct Deps {
+    /// The run's queue.
+    pub queue: Arc<dyn Queue>,
+    /// Trainer at the initial weights.
+    pub trainer: PairTrainer,
+    /// The weights the policy is held to.
+    pub reference: Llama,
+    /// Snapshot of the same weights, for samplers.
+    pub initial: Arc<Snapshot>,
+    /// Where weights are published.
+    pub models: ModelStore,
+    /// Where progress is told, once what a crash left is recovered.
+    pub progress: watch::Sender<Option<Progress>>,
+    /// Who is told about steps and asked for evaluations.
+    pub observer: Box<dyn Observer>,
+}
+
+/// Trains until the last step, a stop rule or a stop that was asked for; then checkpoints.
+///
+/// # Returns
+/// Why it ended and the state at the end.
+///
+/// # Errors
+/// [`Error`]; the last checkpoint and the queue are whole then.
+pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<(Ended, State)> {
+    session::Session::open(config, deps, shutdown).await?.run().await
+}

@@ -1,1 +1,112 @@
 //! Rollout worker: leases prompts, samples answers, commits rollouts.
+//!
+//! It judges and trains nothing. Work done twice gives the same ids, so a crash between sampling and commit loses only time.
+
+mod answer;
+mod error;
+
+use std::{sync::Arc, time::Duration};
+
+use joust_core::{PromptTask, Purpose, RecordId, Release, Rollout, RunId, SCHEMA, Shutdown, decode, encode, failpoint};
+use joust_data::Tokenizer;
+use joust_engine::{Engine, ModelStore, Published, SamplingParams};
+use joust_queue::{Consumer, Done, Item, Leased, Queue, Topic};
+
+pub use answer::{Ask, answer};
+pub use error::{Error, Result};
+
+/// How long one wait for prompts lasts before the worker looks for a stop.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Settings of one run's rollout worker.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The run.
+    pub run: RunId,
+    /// Answers per prompt.
+    pub num_generations: u32,
+    /// How answers are drawn.
+    pub params: SamplingParams,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Prompts leased together: those of a step, which were put together, so that a batch is a whole step (R6).
+    pub batch: usize,
+    /// The staleness rule.
+    pub release: Release,
+}
+
+/// What a rollout worker works with.
+pub struct Deps {
+    /// The run's queue.
+    pub queue: Arc<dyn Queue>,
+    /// The sampling engine.
+    pub engine: Engine,
+    /// Where weights are published.
+    pub models: ModelStore,
+    /// The policy's tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+}
+
+/// Answers prompts until a stop is asked for.
+///
+/// # Errors
+/// [`Error`] if the queue or the engine fails; leases then run out and the prompts are answered again.
+pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<()> {
+    let topic = Topic::prompts(&config.run);
+    let consumer = Consumer::new("rollout-0");
+    while !shutdown.is_triggered() {
+        let leased = tokio::select! {
+            leased = deps.queue.take(&topic, &consumer, config.batch, POLL) => leased?,
+            () = shutdown.wait() => break,
+        };
+        if leased.is_empty() {
+            continue;
+        }
+        tokio::select! {
+            done = serve(&config, &deps, leased) => done?,
+            // What was leased is answered anew by the next process: the same ids, the same draws.
+            () = shutdown.wait() => break,
+        }
+    }
+    Ok(())
+}
+
+async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> {
+    let tasks: Vec<PromptTask> =
+        leased.iter().map(|leased| decode("prompt_task", &leased.item.body)).collect::<joust_core::Result<_>>()?;
+    let newest = tasks.iter().map(|task| task.position).max().unwrap_or_default();
+    let published = fresh_enough(config, deps, newest).await?;
+    let ask = Ask { params: &config.params, seed: config.seed, num_generations: config.num_generations };
+    let rollouts = answer(&deps.engine, &deps.tokenizer, &published.policy, &tasks, &ask).await?;
+    let topic = Topic::rollouts(&config.run);
+    let next = rollouts.iter().map(|rollout| (topic.clone(), item(rollout))).collect();
+    let done = leased.into_iter().map(|leased| (leased.lease, Done::Moved)).collect();
+    failpoint::pass("rollout_before_commit");
+    deps.queue.commit(done, next).await?;
+    failpoint::pass("rollout_after_commit");
+    Ok(())
+}
+
+/// Waits until the published policy is new enough for the prompt at `position` (R5).
+async fn fresh_enough(config: &Config, deps: &Deps, position: u64) -> Result<Published> {
+    let oldest = config.release.oldest_version(position);
+    let mut watch = deps.models.watch();
+    let published = watch.wait_for(|published| published.set.policy.version >= oldest).await;
+    Ok(published.map_err(|_| Error::LearnerGone)?.clone())
+}
+
+/// Builds the record of one answered prompt.
+pub(crate) fn rollout_of(
+    task: &PromptTask,
+    prompt_ids: Vec<u32>,
+    completions: Vec<joust_core::Completion>,
+) -> Rollout {
+    debug_assert!(task.purpose != Purpose::Train || !completions.is_empty());
+    let versions: Vec<u8> = completions.iter().flat_map(|c| c.model.version.to_le_bytes()).collect();
+    let id = RecordId::derive(&[b"rollout", task.id.as_bytes(), &versions]);
+    Rollout { schema: SCHEMA, id, task: task.clone(), prompt_ids, completions }
+}
+
+fn item(rollout: &Rollout) -> Item {
+    Item { id: rollout.id, body: encode(rollout), trace: None }
+}

@@ -1,0 +1,52 @@
+# Everything a user or CI runs. `make help` lists the targets; each does the set-up that it needs.
+SHELL := /bin/bash
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+JOUST := $(CARGO_TARGET_DIR)/debug/joust
+JOUST_CACHE ?= $(HOME)/.cache/joust
+VENV := $(CURDIR)/.venv
+
+.PHONY: help setup build demo demo-smoke test test-kills lint bench docs venv clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Provide libtorch and cargo's configuration (does nothing when done)
+	@python3 scripts/setup.py
+
+build: setup
+	@cargo build --quiet -p joust
+
+demo: build ## Make the stories model happier by online DPO, in under 5 minutes on 2 cores
+	@python3 scripts/demo.py --joust $(JOUST) --run examples/stories/run.toml
+
+demo-smoke: build ## The demo, shortened to under 3 minutes; fails unless the win rate rose
+	@python3 scripts/demo.py --joust $(JOUST) --run examples/stories/run.toml --smoke
+
+test: setup ## Run all tests; those that need the Python environment run if `make venv` made it
+	@cargo test --quiet --workspace
+	@cargo build --quiet -p joust -p joust-testkit
+	@python3 scripts/python_tests.py --venv $(VENV) --bin $(CARGO_TARGET_DIR)/debug
+
+test-kills: build ## Kill and resume a run 50 times and compare the weights
+	@JOUST_KILLS=50 cargo test --quiet -p joust --test kill_resume -- --nocapture
+
+lint: setup ## Formatting, clippy and documentation with warnings denied
+	@cargo fmt --all --check
+	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check; else echo "lint: cargo-deny is not installed, deny.toml was not checked (cargo install cargo-deny)"; fi
+
+bench: build venv ## Print speed beside TRL and Hugging Face, and the bound
+	@cargo build --quiet -p joust-testkit
+	@$(VENV)/bin/python scripts/bench.py --bin $(CARGO_TARGET_DIR)/debug
+
+docs: setup ## Build the API documentation into the target folder
+	@cargo doc --workspace --no-deps
+	@echo "open $(CARGO_TARGET_DIR)/doc/joust/index.html"
+
+venv: ## The pinned Python environment for comparisons (3 GB, once)
+	@python3 scripts/venv.py $(VENV)
+
+clean: ## Remove build outputs and runs; the libtorch cache stays
+	@rm -rf $(CURDIR)/target $(CURDIR)/runs

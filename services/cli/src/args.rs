@@ -1,0 +1,181 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Aligns language models online: the policy answers, a judge compares, a learner updates.
+#[derive(Debug, Parser)]
+#[command(name = "joust", version)]
+pub struct Args {
+    /// How log lines are written to standard error (JOUST_LOG sets the level, default warn).
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Plain)]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Plain,
+    /// One JSON object a line.
+    Json,
+}
+
+impl From<LogFormat> for joust_telemetry::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Plain => Self::Plain,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a policy online as a run file says, all roles in this process.
+    Run(RunArgs),
+    /// Make or adapt a base model by supervised fine-tuning.
+    Sft(TrainArgs),
+    /// Train a reward model on prompt/chosen/rejected (Bradley-Terry).
+    TrainReward(TrainArgs),
+    /// Answer prompts with a model.
+    Sample(SampleArgs),
+    /// Compare two models on prompts under a judge.
+    Eval(EvalArgs),
+    /// Check, explain or describe run files.
+    Config(ConfigArgs),
+    /// Check this machine: libtorch, threads, disk, memory.
+    Doctor(DoctorArgs),
+}
+
+/// Arguments of `joust run`.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// The run file.
+    pub file: PathBuf,
+    /// Override a key, for example `--set loss.beta=0.2`; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Go on with the run in the output folder.
+    #[arg(long)]
+    pub resume: bool,
+    /// Print the resolved run and its memory estimate, and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `joust sft` and `joust train-reward`.
+#[derive(Debug, clap::Args)]
+pub struct TrainArgs {
+    /// The file that describes the training.
+    pub file: PathBuf,
+    /// Override a key; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+}
+
+/// Arguments of `joust sample`.
+#[derive(Debug, clap::Args)]
+pub struct SampleArgs {
+    /// The model folder.
+    pub model: PathBuf,
+    /// Text to continue; may be repeated.
+    #[arg(long, required_unless_present_any = ["prompt_ids", "prompts"])]
+    pub prompt: Vec<String>,
+    /// Ids to continue, for example `1,2,3`.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["prompt", "prompts"])]
+    pub prompt_ids: Vec<u32>,
+    /// A prompt file (JSONL or Parquet).
+    #[arg(long, conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// At most this many prompts of the file.
+    #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+    pub limit: usize,
+    /// Answers per prompt.
+    #[arg(long, short = 'n', default_value_t = 1)]
+    pub samples: u32,
+    /// Softmax temperature; 0 takes the most probable token.
+    #[arg(long, default_value_t = 1.0)]
+    pub temperature: f64,
+    /// Mass of most probable tokens that is kept.
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Number of most probable tokens that are kept; 0 keeps all.
+    #[arg(long, default_value_t = 0)]
+    pub top_k: u32,
+    /// Longest answer in tokens.
+    #[arg(long, default_value_t = 64)]
+    pub max_new_tokens: u32,
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// One JSON object a completion, with `token_ids`, `logprobs` and `text`.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `joust eval`.
+#[derive(Debug, clap::Args)]
+pub struct EvalArgs {
+    /// The model folder that is asked about.
+    pub model: PathBuf,
+    /// The model folder that it is compared with.
+    #[arg(long)]
+    pub against: PathBuf,
+    /// A run file: its judge, sampling and held-out prompts are used.
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Override a key of the run file; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Prompts to use instead of the run file's held-out ones.
+    #[arg(long)]
+    pub prompts: Option<PathBuf>,
+    /// At most this many prompts.
+    #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+    pub limit: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `joust config`.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What `joust config` can do.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a run file.
+    Check(FileArgs),
+    /// Print every effective value and where it comes from.
+    Explain(FileArgs),
+    /// Print the JSON Schema of run files.
+    Schema,
+}
+
+/// A run file with overrides.
+#[derive(Debug, clap::Args)]
+pub struct FileArgs {
+    /// The run file.
+    pub file: PathBuf,
+    /// Override a key; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+}
+
+/// Arguments of `joust doctor`.
+#[derive(Debug, clap::Args)]
+pub struct DoctorArgs {
+    /// A run file whose model, prompts and output folder are checked too.
+    pub file: Option<PathBuf>,
+}

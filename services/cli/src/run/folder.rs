@@ -1,0 +1,70 @@
+//! The output folder: claimed once, by one run.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, bail, ensure};
+use joust_config::{Resolved, RunFile, dump};
+use serde::{Deserialize, Serialize};
+
+/// What tells one run from another.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    name: String,
+    /// Hash of the resolved run file.
+    settings: String,
+    /// Hash of the initial weights and the prompts.
+    inputs: String,
+}
+
+/// Claims a fresh output folder, or checks that the run in it is the one to resume.
+///
+/// # Errors
+/// A folder that holds another run, or holds one when `resume` was not given; nothing is changed then.
+pub fn claim(resolved: &Resolved, inputs: &str, resume: bool) -> anyhow::Result<()> {
+    let dir = &resolved.run.output.dir;
+    let path = dir.join("run.json");
+    let identity = Identity {
+        name: resolved.run.name.to_string(),
+        settings: resolved.hash.clone(),
+        inputs: inputs.to_owned(),
+    };
+    if path.exists() {
+        let text = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+        let found: Identity =
+            serde_json::from_str(&text).with_context(|| format!("{} is not a run's identity", path.display()))?;
+        return check(dir, &identity, &found, resume);
+    }
+    let occupied = dir.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    ensure!(!occupied, "output folder {} holds something that is not a run; set output.dir", dir.display());
+    ensure!(!resume, "output folder {} holds no run to resume; leave out --resume", dir.display());
+    fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
+    write_atomically(&dir.join("run.toml"), &dump(resolved)?)?;
+    write_atomically(&path, &serde_json::to_string_pretty(&identity)?)
+}
+
+fn check(dir: &Path, identity: &Identity, found: &Identity, resume: bool) -> anyhow::Result<()> {
+    let dir_name = dir.display();
+    if found.settings != identity.settings {
+        bail!(
+            "output folder {dir_name} holds run {:?} with other settings (compare {dir_name}/run.toml with `joust config explain`); \
+             set output.dir for a new run",
+            found.name
+        );
+    }
+    if found.inputs != identity.inputs {
+        bail!("output folder {dir_name} holds run {:?} on another model or other prompts; set output.dir for a new run", found.name);
+    }
+    ensure!(resume, "output folder {dir_name} holds run {:?} already; add --resume to go on with it, or set output.dir", found.name);
+    Ok(())
+}
+
+/// Writes a file by a temporary one and a rename.
+///
+/// # Errors
+/// The path and what the system said.
+pub fn write_atomically(path: &Path, text: &str) -> anyhow::Result<()> {
+    let staging = path.with_extension("staging");
+    fs::write(&staging, text).with_context(|| format!("failed to write {}", staging.display()))?;
+    fs::File::open(&staging).and_then(|file| file.sync_all()).with_context(|| format!("failed to flush {}", staging.display()))?;
+    fs::rename(&staging, path).with_context(|| format!("failed to rename {}", staging.display()))
+}

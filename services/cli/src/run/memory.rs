@@ -1,0 +1,32 @@
+//! The memory estimate of `--dry-run`.
+
+use joust_config::RunFile;
+use joust_model::ModelConfig;
+
+/// Formats the bytes by kind, as comments below the resolved run file.
+pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
+    let parameters = config.parameters() as u64;
+    let element = config.dtype.kind().elt_size_in_bytes() as u64;
+    let rows = u64::from(run.learner.prompts_per_step) * u64::from(run.sampling.num_generations);
+    let tokens = u64::from(run.sampling.max_new_tokens) * 2; // prompts as long as answers, for want of better
+    let cache_token = 2 * config.num_hidden_layers as u64 * (config.num_key_value_heads * config.head_dim) as u64 * element;
+    let sequences = 2 * u64::from(run.learner.micro_batch);
+    let logits = sequences * u64::from(run.sampling.max_new_tokens) * config.vocab_size as u64 * 4 * 3;
+    let width = (8 * config.hidden_size + 3 * config.intermediate_size) as u64;
+    let activations = sequences * tokens * config.num_hidden_layers as u64 * width * element;
+    let kinds = [
+        ("float32 masters", 4 * parameters),
+        ("AdamW moments", 8 * parameters),
+        ("gradients", 4 * parameters),
+        ("compute copy", element * parameters),
+        ("policy snapshot for sampling", element * parameters),
+        ("reference, for training and for sampling", 2 * element * parameters),
+        ("KV cache", rows * tokens * cache_token),
+        ("activations of a micro-batch", activations),
+        ("logits of a micro-batch", logits),
+    ];
+    let total: u64 = kinds.iter().map(|(_, bytes)| bytes).sum();
+    let line = |name: &str, bytes: u64| format!("# {name:<42} {:>10.1} MiB\n", bytes as f64 / f64::from(1 << 20));
+    let lines: String = kinds.iter().map(|(name, bytes)| line(name, *bytes)).collect();
+    format!("# memory estimate, {parameters} parameters\n{lines}{}", line("total", total))
+}

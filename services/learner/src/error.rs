@@ -1,0 +1,46 @@
+//! Errors of the learner.
+
+/// What can stop a learner.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The queue failed.
+    #[error(transparent)]
+    Queue(#[from] joust_queue::Error),
+    /// A record does not decode.
+    #[error(transparent)]
+    Record(#[from] joust_core::Error),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] joust_train::Error),
+    /// A setting of pairing is out of range.
+    #[error(transparent)]
+    Pairs(#[from] joust_pairs::Error),
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] joust_model::Error),
+    /// The stored steps do not follow from the checkpoint.
+    #[error("the queue's next assigned step is {found}, the checkpoint continues at step {expected}; the run folder mixes two runs, restore it from a backup or start a new one")]
+    Gap {
+        /// Step that the checkpoint continues at.
+        expected: u64,
+        /// First assigned step in the queue.
+        found: u64,
+    },
+    /// A manifest names an example that the queue does not hold.
+    #[error("step {step} names example {id}, which the queue does not hold")]
+    MissingExample {
+        /// The step.
+        step: u64,
+        /// The example.
+        id: String,
+    },
+    /// The trainer's thread failed.
+    #[error("the trainer's thread failed: {0}")]
+    Worker(String),
+    /// Who observes the run failed: metrics, evaluation or archive.
+    #[error("{0}")]
+    Observer(String),
+}
+
+/// Result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,52 @@
+//! What the learner tells and asks: the border to metrics, evaluation and files.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use joust_core::{DropReason, Manifest};
+use joust_engine::Snapshot;
+use joust_model::Weights;
+use joust_train::StepMetrics;
+
+use crate::{Ledger, Result};
+
+/// One step that is done.
+#[derive(Debug, Clone)]
+pub struct StepReport {
+    /// Its plan.
+    pub manifest: Manifest,
+    /// Metrics by name, TRL's where TRL has one.
+    pub metrics: StepMetrics,
+    /// Prompts of this step that gave no example, by reason.
+    pub dropped: BTreeMap<DropReason, u64>,
+    /// Counts since the start of the run.
+    pub ledger: Ledger,
+    /// Whether the step was replayed after a crash.
+    pub recovered: bool,
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// Share of held-out prompts on which the policy beat the initial policy, ties counted a half.
+    pub win_rate: f64,
+}
+
+/// Takes reports and makes evaluations; the caller of the learner decides what that means.
+#[async_trait]
+pub trait Observer: Send {
+    /// Learns where the run continues: everything reported at this step or later will be reported again.
+    async fn resumed(&mut self, step: u64) -> Result<()>;
+
+    /// Takes a finished step.
+    async fn step(&mut self, report: StepReport) -> Result<()>;
+
+    /// Compares the policy after `steps_done` steps with the initial policy on held-out prompts.
+    async fn evaluate(&mut self, steps_done: u64, policy: Arc<Snapshot>) -> Result<Option<Evaluation>>;
+
+    /// Keeps these float32 weights as the best so far.
+    async fn best(&mut self, steps_done: u64, policy: Weights) -> Result<()>;
+
+    /// Keeps these float32 weights as the result of the run, finished or stopped.
+    async fn finish(&mut self, steps_done: u64, policy: Weights) -> Result<()>;
+}

@@ -1,0 +1,323 @@
+//! One process's stretch of a run: recovery, then step after step until the end.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use joust_core::{
+    Example, Manifest, ModelRef, ModelSet, Outcome, Progress, RecordId, Shutdown, decode, encode, failpoint,
+};
+use joust_engine::{Published, Snapshot};
+use joust_model::{Llama, Weights};
+use joust_queue::{AssignedStep, Fence, Lease, StepManifest, Topic};
+use joust_train::{Checkpoint, PairTrainer, StepMetrics, latest, prune};
+use tokio::time::Instant;
+
+use crate::{
+    Config, Deps, Error, Result, StepReport,
+    collect::Collector,
+    ledger::{Best, Ledger, State},
+    observe::Observer,
+    plan::{Harvest, ReplayPool, harvest, manifest},
+    worker::Worker,
+};
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All steps are done.
+    Finished,
+    /// A stop was asked for; the run can be resumed.
+    Stopped,
+    /// `eval.stop.max_kl` was exceeded.
+    MaxKl,
+    /// `eval.stop.patience` evaluations brought no better win rate.
+    Patience,
+    /// `eval.stop.max_seconds` are over.
+    Budget,
+}
+
+/// What the trainer's thread owns.
+struct Trained {
+    trainer: PairTrainer,
+    reference: Llama,
+}
+
+pub(crate) struct Session {
+    config: Config,
+    shutdown: Shutdown,
+    worker: Worker<Trained>,
+    collector: Collector,
+    topic: Topic,
+    fence: Fence,
+    state: State,
+    pool: ReplayPool,
+    recovered: Vec<AssignedStep>,
+    deps: Rest,
+    started: Instant,
+}
+
+/// The dependencies that the session itself uses.
+struct Rest {
+    queue: Arc<dyn joust_queue::Queue>,
+    initial: Arc<Snapshot>,
+    models: joust_engine::ModelStore,
+    progress: tokio::sync::watch::Sender<Option<Progress>>,
+    observer: Box<dyn Observer>,
+    policy: Arc<Snapshot>,
+}
+
+impl Session {
+    /// Restores the newest whole checkpoint and reads what the queue holds beyond it.
+    pub(crate) async fn open(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Self> {
+        let Deps { queue, trainer, reference, initial, models, progress, observer } = deps;
+        let worker = Worker::start("joust-trainer", Trained { trainer, reference })?;
+        let root = config.checkpoints.clone();
+        let (found, damaged) = worker.call(move |s| latest::<State>(&root, &mut s.trainer.master)).await??;
+        for error in damaged {
+            tracing::warn!(%error, "checkpoint passed over");
+        }
+        let state = found.map_or_else(|| State::initial(&config, &initial), |(_, state)| state);
+        let topic = Topic::pairs(&config.run);
+        let fence = queue.fence(&topic).await?;
+        if state.step > 0 {
+            // A crash may have come between the checkpoint and the queue's forgetting what it covers.
+            queue.retire(&topic, state.step - 1, 0, fence).await?;
+        }
+        let mut pool = ReplayPool::new(config.replay.capacity);
+        for (step, item) in queue.kept(&topic).await? {
+            let outcome: Outcome = decode("outcome", &item.body)?;
+            pool.enter(step, harvest(&[outcome], config.version(step), config.max_staleness).examples);
+        }
+        let recovered = queue.assigned(&topic, state.step).await?;
+        if let Some(first) = recovered.first().filter(|first| first.manifest.step != state.step) {
+            return Err(Error::Gap { expected: state.step, found: first.manifest.step });
+        }
+        let collector = Collector::new(queue.clone(), topic.clone());
+        let deps = Rest { policy: initial.clone(), queue, initial, models, progress, observer };
+        let started = Instant::now();
+        Ok(Self { config, shutdown, worker, collector, topic, fence, state, pool, recovered, deps, started })
+    }
+
+    /// Replays what was assigned, then trains on.
+    pub(crate) async fn run(mut self) -> Result<(Ended, State)> {
+        self.deps.observer.resumed(self.state.step).await?;
+        if self.state.step > 0 {
+            self.publish().await?;
+        }
+        for assigned in std::mem::take(&mut self.recovered) {
+            let outcomes = decode_all(&assigned)?;
+            let plan: Manifest = decode("manifest", &assigned.manifest.body)?;
+            let harvest = harvest(&outcomes, self.config.version(plan.step), self.config.max_staleness);
+            tracing::info!(step = plan.step, "replaying a step that was assigned before the crash");
+            if let Some(ended) = self.train(plan, harvest, &outcomes, true).await? {
+                return self.end(ended).await;
+            }
+        }
+        self.tell_progress();
+        while self.state.step < self.config.steps {
+            let step = self.state.step;
+            let range = step * self.config.prompts_per_step..(step + 1) * self.config.prompts_per_step;
+            let Some(collected) = self.collector.step(range, &self.shutdown).await? else {
+                return self.end(Ended::Stopped).await;
+            };
+            let (leases, outcomes): (Vec<Lease>, Vec<Outcome>) = collected.into_iter().unzip();
+            let harvest = harvest(&outcomes, self.config.version(step), self.config.max_staleness);
+            let plan = manifest(&self.config, step, &harvest.examples, &self.pool)?;
+            failpoint::pass("learner_before_assign");
+            let durable = StepManifest { step, body: encode(&plan) };
+            self.deps.queue.assign(&self.topic, leases, durable, self.fence).await?;
+            failpoint::pass("learner_after_assign");
+            if let Some(ended) = self.train(plan, harvest, &outcomes, false).await? {
+                return self.end(ended).await;
+            }
+            self.tell_progress();
+        }
+        self.end(Ended::Finished).await
+    }
+
+    /// Trains one planned step and does what follows from it; returns why the run ends, if it does.
+    async fn train(
+        &mut self,
+        plan: Manifest,
+        harvest: Harvest,
+        outcomes: &[Outcome],
+        recovered: bool,
+    ) -> Result<Option<Ended>> {
+        let batches = self.resolve(&plan, &harvest.examples)?;
+        let began = Instant::now();
+        let mut metrics = self.update(batches).await?;
+        metrics.insert("time/train_s".into(), began.elapsed().as_secs_f64());
+        failpoint::pass("learner_after_step");
+        outcome_metrics(&mut metrics, outcomes, &harvest, self.config.version(plan.step));
+        self.state.ledger.enter(&plan, harvest.trained, &harvest.dropped);
+        self.state.step = plan.step + 1;
+        self.pool.enter(plan.step, harvest.examples);
+        if self.state.step.is_multiple_of(self.config.iteration_steps) {
+            self.publish().await?;
+        }
+        failpoint::pass("learner_after_publish");
+        let kl = metrics.get("objective/kl").copied().unwrap_or_default();
+        let ledger = self.state.ledger.clone();
+        let report = StepReport { manifest: plan, metrics, dropped: harvest.dropped, ledger, recovered };
+        self.deps.observer.step(report).await?;
+        if self.config.stop.max_kl > 0.0 && kl > self.config.stop.max_kl {
+            return Ok(Some(Ended::MaxKl));
+        }
+        let stop = self.evaluate().await?;
+        if self.state.step.is_multiple_of(self.config.checkpoint_every.max(1)) && self.state.step < self.config.steps {
+            self.checkpoint().await?;
+        }
+        let budget = self.config.stop.max_seconds;
+        let over = budget > 0 && self.seconds() > budget as f64;
+        Ok(stop.or(over.then_some(Ended::Budget)))
+    }
+
+    /// Looks up the examples that a manifest names.
+    fn resolve(&self, plan: &Manifest, fresh: &[Example]) -> Result<Vec<Vec<Example>>> {
+        let fresh: BTreeMap<RecordId, &Example> = fresh.iter().map(|example| (example.id, example)).collect();
+        let find = |id: &RecordId| {
+            let found = fresh.get(id).copied().or_else(|| self.pool.get(id)).cloned();
+            found.ok_or_else(|| Error::MissingExample { step: plan.step, id: id.to_string() })
+        };
+        plan.micro_batches.iter().map(|batch| batch.iter().map(find).collect()).collect()
+    }
+
+    /// Prepares the examples once and passes over them; meanwhile what is held for later steps stays leased.
+    async fn update(&mut self, batches: Vec<Vec<Example>>) -> Result<StepMetrics> {
+        let epochs = self.config.epochs;
+        let training = self.worker.call(move |trained| {
+            let prepared = trained.trainer.prepare(&trained.reference, batches)?;
+            let mut metrics = StepMetrics::new();
+            for _ in 0..epochs {
+                metrics = trained.trainer.step(&prepared)?;
+            }
+            Ok::<_, joust_train::Error>(metrics)
+        });
+        tokio::pin!(training);
+        let mut tick = tokio::time::interval(std::time::Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                metrics = &mut training => return Ok(metrics??),
+                _ = tick.tick() => self.collector.renew().await?,
+            }
+        }
+    }
+
+    async fn publish(&mut self) -> Result<()> {
+        let version = self.config.version(self.state.step);
+        let hash = self.state.ledger.chain.clone();
+        let id = ModelRef { generation: self.fence.0, version, hash };
+        let policy = id.clone();
+        let snapshot = self.worker.call(move |trained| {
+            let master = &trained.trainer.master;
+            Snapshot::new(&master.config, &master.weights, id)
+        });
+        self.deps.policy = Arc::new(snapshot.await??);
+        self.state.policy = policy.clone();
+        let set = ModelSet { policy, reference: self.deps.initial.id.clone(), ema: None, past: Vec::new() };
+        let (policy, reference) = (self.deps.policy.clone(), self.deps.initial.clone());
+        self.deps.models.publish(Published { set, policy, reference });
+        Ok(())
+    }
+
+    async fn evaluate(&mut self) -> Result<Option<Ended>> {
+        let (step, every) = (self.state.step, self.config.eval_every);
+        if every == 0 || !(step.is_multiple_of(every) || step == self.config.steps) {
+            return Ok(None);
+        }
+        let Some(evaluation) = self.deps.observer.evaluate(step, self.deps.policy.clone()).await? else {
+            return Ok(None);
+        };
+        if self.state.best.is_none_or(|best| evaluation.win_rate > best.win_rate) {
+            self.state.best = Some(Best { step, win_rate: evaluation.win_rate });
+            self.state.evals_without_gain = 0;
+            let weights = self.weights().await?;
+            self.deps.observer.best(step, weights).await?;
+        } else {
+            self.state.evals_without_gain += 1;
+        }
+        let patience = self.config.stop.patience;
+        Ok((patience > 0 && self.state.evals_without_gain >= patience).then_some(Ended::Patience))
+    }
+
+    /// Writes a checkpoint, then lets the queue forget what it covers.
+    async fn checkpoint(&mut self) -> Result<()> {
+        let state = State { seconds: self.seconds(), ..self.state.clone() };
+        let (root, step, keep) = (self.config.checkpoints.clone(), state.step, self.config.keep_checkpoints);
+        failpoint::pass("checkpoint_before_write");
+        let written = self.worker.call(move |trained| Checkpoint::write(&root, step, &trained.trainer.master, &state));
+        written.await??;
+        failpoint::pass("checkpoint_after_write");
+        if step > 0 {
+            let keep_from = self.pool.oldest_step().unwrap_or(step);
+            self.deps.queue.retire(&self.topic, step - 1, keep_from, self.fence).await?;
+        }
+        failpoint::pass("checkpoint_after_retire");
+        prune(&self.config.checkpoints, keep)?;
+        tracing::info!(step, "checkpoint written");
+        Ok(())
+    }
+
+    async fn end(mut self, ended: Ended) -> Result<(Ended, State)> {
+        self.checkpoint().await?;
+        let weights = self.weights().await?;
+        self.deps.observer.finish(self.state.step, weights).await?;
+        Ok((ended, self.state))
+    }
+
+    async fn weights(&self) -> Result<Weights> {
+        self.worker.call(|trained| trained.trainer.master.weights.snapshot(tch::Kind::Float)).await
+    }
+
+    fn tell_progress(&self) {
+        let progress = Progress { steps_done: self.state.step, version: self.config.version(self.state.step) };
+        self.deps.progress.send_replace(Some(progress));
+    }
+
+    fn seconds(&self) -> f64 {
+        self.state.seconds + self.started.elapsed().as_secs_f64()
+    }
+}
+
+impl Config {
+    /// Returns the policy version that trains, and after the step before it was published, at this step.
+    pub(crate) fn version(&self, step: u64) -> u64 {
+        step / self.iteration_steps.max(1)
+    }
+}
+
+impl State {
+    fn initial(config: &Config, initial: &Snapshot) -> Self {
+        Self {
+            step: 0,
+            policy: initial.id.clone(),
+            settings_hash: config.settings_hash.clone(),
+            ledger: Ledger::default(),
+            best: None,
+            evals_without_gain: 0,
+            seconds: 0.0,
+        }
+    }
+}
+
+fn decode_all(assigned: &AssignedStep) -> Result<Vec<Outcome>> {
+    assigned.items.iter().map(|item| Ok(decode("outcome", &item.body)?)).collect()
+}
+
+/// Adds what the outcomes tell about the step, under TRL's names where it has one.
+fn outcome_metrics(metrics: &mut StepMetrics, outcomes: &[Outcome], harvest: &Harvest, version: u64) {
+    let mut mean = |name: &str, values: Vec<f64>| {
+        if !values.is_empty() {
+            metrics.insert(name.to_owned(), values.iter().sum::<f64>() / values.len() as f64);
+        }
+    };
+    let margin = |example: &Example| Some(example.answers.first()?.score? - example.answers.get(1)?.score?);
+    mean("objective/scores", outcomes.iter().flat_map(|outcome| outcome.scores.iter().copied()).collect());
+    mean("objective/scores_margin", harvest.examples.iter().filter_map(margin).collect());
+    mean("val/contain_eos_token", outcomes.iter().map(|outcome| outcome.eos_share).collect());
+    mean("completions/mean_length", outcomes.iter().map(|outcome| outcome.mean_tokens).collect());
+    let staleness = |example: &Example| version.saturating_sub(example.policy_version) as f64;
+    mean("staleness/mean", harvest.examples.iter().map(staleness).collect());
+    let dropped: u64 = harvest.dropped.values().sum();
+    metrics.insert("prompts/dropped".into(), dropped as f64);
+    metrics.insert("prompts/trained".into(), harvest.trained as f64);
+}
