@@ -1,84 +1,149 @@
-//! Errors of queues.
+//! Errors of the queue.
 
 use std::path::PathBuf;
 
-use crate::{Fence, Topic};
+use joust_core::RecordId;
 
-/// What a queue can refuse, and what can break under it.
+use crate::Topic;
+
+/// What can go wrong between a record and its next place.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The topic has no room; wait for it and try again.
-    #[error("topic {topic} is full: it holds {held} items of at most {capacity}; wait for its readers and try again")]
+    /// The topic holds as much as it may; wait for room and try again.
+    #[error("topic {topic} is full: {waiting} of {capacity} items wait; wait until its consumer catches up")]
     Full {
-        /// The topic.
+        /// The topic that pushes back.
         topic: Topic,
-        /// Items waiting or leased.
-        held: usize,
-        /// Its capacity.
-        capacity: usize,
+        /// Items that may wait in it.
+        capacity: u64,
+        /// Items that wait in it.
+        waiting: u64,
     },
-    /// A lease ran out and somebody else may work on the item.
-    #[error("the lease on item {seq} of topic {topic} was lost; drop the work, another reader has it")]
+    /// The lease is no longer held: the item went to another consumer, was moved, or the queue was reopened.
+    #[error("the lease on {id} of topic {topic} is lost, its item was handed out anew or finished; drop the work")]
     LeaseLost {
-        /// The topic.
+        /// Topic of the item.
         topic: Topic,
-        /// The item's place.
-        seq: u64,
+        /// The item.
+        id: RecordId,
     },
-    /// A newer writer took the fence.
-    #[error(
-        "fence {given:?} on topic {topic} is older than {current:?}; another learner has taken over, stop this one"
-    )]
+    /// The lease belongs to another topic than the call.
+    #[error("the lease on {id} belongs to topic {found}, expected {expected}")]
+    WrongTopic {
+        /// The item.
+        id: RecordId,
+        /// Topic of the lease.
+        found: Topic,
+        /// Topic of the call.
+        expected: Topic,
+    },
+    /// A newer learner holds the topic; this one may change nothing any more.
+    #[error("fence {held} of topic {topic} is stale, {current} was taken since; stop, another learner goes on")]
     Fenced {
+        /// The fenced topic.
+        topic: Topic,
+        /// Fence of the caller.
+        held: u64,
+        /// Newest fence; 0 when none was taken yet.
+        current: u64,
+    },
+    /// The step has its manifest already; replay it instead.
+    #[error("step {step} of topic {topic} is already assigned; read it with `assigned` and replay it")]
+    AlreadyAssigned {
         /// The topic.
         topic: Topic,
-        /// The fence given.
-        given: Fence,
-        /// The newest fence.
-        current: Fence,
+        /// The step.
+        step: u64,
     },
-    /// A step is assigned twice or out of order.
-    #[error("step {given} cannot be assigned on topic {topic}, the next one is {next}")]
-    Step {
+    /// Steps are assigned one after the other.
+    #[error("step {found} of topic {topic} cannot be assigned, the next one is {expected}")]
+    StepGap {
         /// The topic.
         topic: Topic,
-        /// The step given.
-        given: u64,
-        /// The next step.
-        next: u64,
+        /// Step that comes next.
+        expected: u64,
+        /// Step that was asked for.
+        found: u64,
     },
-    /// The file was written by another version.
+    /// The item is not among the dead letters.
+    #[error("item {id} is not a dead letter of topic {topic}; list them with `dead`")]
+    NotDead {
+        /// The topic.
+        topic: Topic,
+        /// The item.
+        id: RecordId,
+    },
+    /// A topic name holds characters that a key cannot hold.
     #[error(
-        "queue file {path} has schema version {found}, this build reads {expected}; finish the run with the version that began it, or start a new one"
+        "topic name {0:?} is not valid: use 1 to 64 letters, digits, '-', '_' or '.', starting with a letter or digit"
+    )]
+    TopicName(String),
+    /// A setting is out of range.
+    #[error("queue setting {name} is {value}; use {want}")]
+    Setting {
+        /// Name of the setting.
+        name: String,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        want: &'static str,
+    },
+    /// The accounts of a topic do not add up: an item was lost or doubled.
+    #[error("topic {topic} took {put} items in but accounts for {accounted}; keep the queue file and report this")]
+    Unbalanced {
+        /// The topic.
+        topic: String,
+        /// Items put.
+        put: u64,
+        /// Items waiting, leased, assigned, finished, dropped or dead.
+        accounted: u64,
+    },
+    /// The file was written by another version of the queue.
+    #[error(
+        "queue file {path} has schema version {found}, this build reads {expected}; finish the run with the version that began it, or start in a new folder"
     )]
     Version {
         /// The file.
         path: PathBuf,
         /// Version found.
         found: u64,
-        /// Version expected.
+        /// Version that this build reads.
         expected: u64,
     },
     /// Another process holds the file.
-    #[error("queue file {path} is in use by another process; wait for it, or stop it")]
+    #[error("queue file {path} is in use by another process; stop that run first")]
     Locked {
         /// The file.
         path: PathBuf,
     },
-    /// The file is not a whole queue.
-    #[error("queue file {path} is damaged ({reason}); restore it from a backup or start a new run")]
+    /// The file is damaged or no queue file.
+    #[error(
+        "queue file {path} is damaged or not a queue file: {reason}; restore it from a backup or start in a new folder"
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,
         /// What was found.
         reason: String,
     },
-    /// The file cannot be read or written.
-    #[error("queue file {path} cannot be used: {reason}; check the disk's space and rights")]
+    /// No space is left for the file; what was acknowledged is kept.
+    #[error("no space left for queue file {path}; free some and start again, what was acknowledged is kept")]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file could not be read or written.
+    #[error("queue file {path} cannot be used: {reason}; see to the disk and start again")]
     Storage {
         /// The file.
         path: PathBuf,
         /// What the store said.
+        reason: String,
+    },
+    /// The thread of an operation ended before its answer; whether it took place is seen after a restart.
+    #[error("a queue operation was cut off: {reason}; start again")]
+    CutOff {
+        /// What the runtime said.
         reason: String,
     },
 }

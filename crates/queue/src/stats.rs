@@ -1,51 +1,76 @@
-//! Counts of a queue and the identity that they must satisfy.
+//! The accounts of a run's topics.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// Counts of one topic.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+use crate::{Error, Result, TopicName};
+
+/// What became of the items of one topic.
+///
+/// `put = waiting + leased + assigned + finished + dropped + dead`: what was put is in exactly one of these places. `waiting`,
+/// `leased`, `assigned` and `dead` are counted from the records themselves, the others as they happen, so the sum is a check.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct TopicStats {
-    /// Items ever put, without duplicates.
+    /// Items taken in, each id once.
     pub put: u64,
-    /// Puts of ids that the topic had held before.
+    /// Items refused because their id was known; not part of `put`.
     pub duplicates: u64,
-    /// Items that wait for a reader.
+    /// Items that wait to be taken.
     pub waiting: u64,
-    /// Items that a reader works on.
+    /// Items in a consumer's hands; one whose lease ran out counts here until it is handed out anew.
     pub leased: u64,
-    /// Items of durable steps that no checkpoint covers yet.
+    /// Items that belong to a step which no checkpoint covers yet.
     pub assigned: u64,
-    /// Items that were moved on or trained.
+    /// Items that moved on or whose step was retired.
     pub finished: u64,
-    /// Items that nothing followed from, by reason.
+    /// Finished items that are still readable as replay material; part of `finished`.
+    pub kept: u64,
+    /// Items that ended for a reason, by reason; not part of `finished`.
     pub dropped: BTreeMap<String, u64>,
-    /// Items given up, by reason; they can be requeued.
+    /// Dead letters by reason.
     pub dead: BTreeMap<String, u64>,
-    /// Deliveries beyond an item's first.
-    pub redeliveries: u64,
-}
-
-/// Counts of every topic of a run, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QueueStats {
-    /// Counts by topic name.
-    pub topics: BTreeMap<String, TopicStats>,
+    /// Leases that ran out and were recovered.
+    pub expired: u64,
+    /// Leases that were void because their process had ended.
+    pub crashed: u64,
+    /// Items given back by their consumer to be tried again.
+    pub retried: u64,
+    /// Items that may wait.
+    pub capacity: u64,
+    /// Items leased, by consumer.
+    pub holders: BTreeMap<String, u64>,
 }
 
 impl TopicStats {
-    /// Returns put − (finished + dropped + dead + waiting + leased + assigned): 0 iff nothing was lost or doubled.
-    pub fn imbalance(&self) -> i64 {
-        let gone = self.finished + self.dropped.values().sum::<u64>() + self.dead.values().sum::<u64>();
-        self.put as i64 - (gone + self.waiting + self.leased + self.assigned) as i64
+    /// Returns the items that the topic can account for; equal to `put` unless one was lost or doubled.
+    pub fn accounted(&self) -> u64 {
+        let ended = self.finished + self.dropped.values().sum::<u64>() + self.dead.values().sum::<u64>();
+        self.waiting + self.leased + self.assigned + ended
     }
 }
 
+/// The accounts of one run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct QueueStats {
+    /// Each topic that was ever used.
+    pub topics: BTreeMap<TopicName, TopicStats>,
+}
+
 impl QueueStats {
-    /// Returns the topics whose accounts do not add up, with by how much.
-    pub fn imbalances(&self) -> BTreeMap<String, i64> {
-        let off = self.topics.iter().map(|(name, stats)| (name.clone(), stats.imbalance()));
-        off.filter(|(_, imbalance)| *imbalance != 0).collect()
+    /// Returns a topic's accounts; all zero for one that was never used.
+    pub fn of(&self, name: &TopicName) -> TopicStats {
+        self.topics.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Checks that every topic accounts for each item it took in.
+    ///
+    /// # Errors
+    /// [`Error::Unbalanced`] naming the first topic that does not.
+    pub fn balance(&self) -> Result<()> {
+        let wrong = self.topics.iter().find(|(_, stats)| stats.put != stats.accounted());
+        wrong.map_or(Ok(()), |(name, stats)| {
+            Err(Error::Unbalanced { topic: name.to_string(), put: stats.put, accounted: stats.accounted() })
+        })
     }
 }

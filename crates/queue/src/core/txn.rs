@@ -1,0 +1,269 @@
+//! One transaction: putting, handing out, finishing and giving up items.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use joust_core::RecordId;
+
+use super::{
+    Held, State, TopicState,
+    rows::{Counters, Tries, decode_item, encode_counters, encode_item, id_key, key, topic_key},
+};
+use crate::{
+    Consumer, Done, Error, Item, Lease, Leased, PutReport, Result, Settings, Topic,
+    store::{Table, Tables},
+};
+
+/// Reason of the dead letters that no consumer finished in time.
+const EXPIRED: &str = "lease ran out too often";
+/// Reason of the dead letters that ended their process, or were there each time it ended.
+const CRASHED: &str = "process ended too often while it was leased";
+
+/// Why a leased item goes back without its consumer's word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Its lease ran out.
+    Expired,
+    /// Its process ended.
+    Crashed,
+}
+
+/// The topics as this transaction sees and changes them, and the tables under them.
+pub(super) struct Txn<'a> {
+    pub tables: &'a mut dyn Tables,
+    pub state: &'a State,
+    settings: &'a Settings,
+    now: Duration,
+    drafts: BTreeMap<Topic, Draft>,
+    token: u64,
+}
+
+/// What a transaction makes of a topic.
+pub(super) struct Draft {
+    pub number: u32,
+    pub counters: Counters,
+    waiting: u64,
+    leases: Vec<(u64, Option<Held>)>,
+}
+
+impl Draft {
+    fn of(topic: &TopicState) -> Self {
+        Self { number: topic.number, counters: topic.counters.clone(), waiting: topic.waiting, leases: Vec::new() }
+    }
+
+    /// Takes the changes over once they are durable.
+    pub(super) fn apply(self, topic: &mut TopicState) {
+        (topic.number, topic.counters, topic.waiting) = (self.number, self.counters, self.waiting);
+        for (place, held) in self.leases {
+            match held {
+                Some(held) => topic.leases.insert(place, held),
+                None => topic.leases.remove(&place),
+            };
+        }
+    }
+}
+
+impl<'a> Txn<'a> {
+    pub(super) fn new(tables: &'a mut dyn Tables, state: &'a State, settings: &'a Settings, now: Duration) -> Self {
+        Self { tables, state, settings, now, drafts: BTreeMap::new(), token: state.token }
+    }
+
+    /// Writes the counters and returns what the state takes over after the commit.
+    pub(super) fn save(self) -> Result<(BTreeMap<Topic, Draft>, u64)> {
+        for (topic, draft) in &self.drafts {
+            let row = encode_counters(draft.number, &draft.counters);
+            self.tables.set(Table::Topics, &topic_key(topic), &row)?;
+        }
+        Ok((self.drafts, self.token))
+    }
+
+    /// Returns the topic as this transaction sees it; makes one that was never used.
+    pub(super) fn topic(&mut self, topic: &Topic) -> &mut Draft {
+        if !self.drafts.contains_key(topic) {
+            let draft = match self.state.topics.get(topic) {
+                Some(known) => Draft::of(known),
+                None => {
+                    let made = self.drafts.keys().filter(|topic| !self.state.topics.contains_key(topic)).count();
+                    let number = (self.state.topics.len() + made) as u32;
+                    Draft { number, counters: Counters::default(), waiting: 0, leases: Vec::new() }
+                }
+            };
+            self.drafts.insert(topic.clone(), draft);
+        }
+        self.drafts.get_mut(topic).expect("the draft was inserted above")
+    }
+
+    pub(super) fn corrupt(&self, topic: &Topic, place: u64) -> Error {
+        self.tables.corrupt(format!("the record at place {place} of topic {topic} is missing or cannot be read"))
+    }
+
+    /// Puts a batch from outside.
+    pub(super) fn put(&mut self, topic: &Topic, items: Vec<Item>) -> Result<PutReport> {
+        let waiting = self.topic(topic).waiting;
+        let report = self.append(topic, items)?;
+        let capacity = self.settings.capacity_of(&topic.name);
+        if report.added > 0 && waiting > 0 && waiting + report.added > capacity {
+            return Err(Error::Full { topic: topic.clone(), capacity, waiting });
+        }
+        Ok(report)
+    }
+
+    /// Puts the outputs of a commit: a target takes all of them while it is below its capacity.
+    pub(super) fn put_outputs(&mut self, next: Vec<(Topic, Item)>) -> Result<()> {
+        let mut outputs: BTreeMap<Topic, Vec<Item>> = BTreeMap::new();
+        for (topic, item) in next {
+            outputs.entry(topic).or_default().push(item);
+        }
+        for (topic, items) in outputs {
+            // What this very commit gives back for another try takes no place away from its outputs.
+            let waiting = self.state.topics.get(&topic).map_or(0, |topic| topic.waiting);
+            let report = self.append(&topic, items)?;
+            let capacity = self.settings.capacity_of(&topic.name);
+            if report.added > 0 && waiting >= capacity {
+                return Err(Error::Full { topic, capacity, waiting });
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, topic: &Topic, items: Vec<Item>) -> Result<PutReport> {
+        let Draft { number, counters: Counters { next_place: first, .. }, .. } = *self.topic(topic);
+        let (mut place, mut report) = (first, PutReport::default());
+        for item in items {
+            let id = id_key(number, &item.id);
+            if self.tables.get(Table::Ids, &id)?.is_some() {
+                report.duplicates += 1;
+                continue;
+            }
+            self.tables.set(Table::Ids, &id, &place.to_be_bytes())?;
+            self.tables.set(Table::Bodies, &key(number, place), &encode_item(&item))?;
+            self.tables.set(Table::Waiting, &key(number, place), &Tries::default().encode())?;
+            place += 1;
+            report.added += 1;
+        }
+        let draft = self.topic(topic);
+        draft.waiting += report.added;
+        draft.counters.next_place = place;
+        draft.counters.put += report.added;
+        draft.counters.duplicates += report.duplicates;
+        Ok(report)
+    }
+
+    /// Hands out what waits, in put order.
+    pub(super) fn take(&mut self, topic: &Topic, who: &Consumer, max: usize) -> Result<Vec<Leased>> {
+        let number = self.topic(topic).number;
+        let mut taken = Vec::new();
+        for (row, tries) in self.tables.scan(Table::Waiting, &number.to_be_bytes(), max)? {
+            let place = super::rows::at(&row).ok_or_else(|| self.corrupt(topic, 0))?;
+            let mut tries = Tries::decode(&tries).ok_or_else(|| self.corrupt(topic, place))?;
+            let item = self.item(topic, place)?;
+            tries.deliveries = tries.deliveries.saturating_add(1);
+            self.tables.remove(Table::Waiting, &row)?;
+            self.tables.set(Table::Leased, &row, &tries.encode())?;
+            self.token += 1;
+            let (token, expires) = (self.token, self.now.saturating_add(self.settings.lease));
+            let draft = self.topic(topic);
+            draft.waiting -= 1;
+            draft.leases.push((place, Some(Held { token, expires, holder: who.clone() })));
+            let lease = Lease { topic: topic.clone(), id: item.id, place, token };
+            taken.push(Leased { lease, item, deliveries: tries.deliveries });
+        }
+        Ok(taken)
+    }
+
+    /// Reads the item at a place.
+    fn item(&self, topic: &Topic, place: u64) -> Result<Item> {
+        let number = self.drafts.get(topic).map_or(0, |draft| draft.number);
+        let row = self.tables.get(Table::Bodies, &key(number, place))?;
+        row.as_deref().and_then(decode_item).ok_or_else(|| self.corrupt(topic, place))
+    }
+
+    /// Takes a lease back from its holder; a second time within the transaction it is lost.
+    pub(super) fn end_lease(&mut self, lease: &Lease) -> Result<Tries> {
+        self.state.held(lease)?;
+        self.unlease(&lease.topic, lease.place)?
+            .ok_or_else(|| Error::LeaseLost { topic: lease.topic.clone(), id: lease.id })
+    }
+
+    fn unlease(&mut self, topic: &Topic, place: u64) -> Result<Option<Tries>> {
+        let draft = self.topic(topic);
+        draft.leases.push((place, None));
+        let row = key(draft.number, place);
+        let Some(tries) = self.tables.remove(Table::Leased, &row)? else { return Ok(None) };
+        Tries::decode(&tries).map(Some).ok_or_else(|| self.corrupt(topic, place))
+    }
+
+    /// Ends a leased item as its consumer says.
+    pub(super) fn finish(&mut self, lease: &Lease, done: Done) -> Result<()> {
+        let tries = self.end_lease(lease)?;
+        let draft = self.topic(&lease.topic);
+        match done {
+            Done::Moved => draft.counters.finished += 1,
+            Done::Dropped(reason) => *draft.counters.dropped.entry(reason).or_default() += 1,
+            Done::Retry(reason) => {
+                draft.counters.retried += 1;
+                let spent = tries.deliveries.saturating_sub(tries.crashes) >= self.settings.max_deliveries;
+                return self.give_back(&lease.topic, lease.place, tries, spent.then_some(reason.as_str()));
+            }
+        }
+        let row = key(draft.number, lease.place);
+        self.tables.remove(Table::Bodies, &row)?;
+        Ok(())
+    }
+
+    /// Gives a leased item back as if it had never been taken.
+    pub(super) fn release(&mut self, lease: &Lease) -> Result<()> {
+        let tries = self.end_lease(lease)?;
+        let untaken = Tries { deliveries: tries.deliveries.saturating_sub(1), ..tries };
+        self.give_back(&lease.topic, lease.place, untaken, None)
+    }
+
+    /// Gives back every item of a topic whose lease ran out.
+    pub(super) fn recover(&mut self, topic: &Topic) -> Result<()> {
+        let Some(known) = self.state.topics.get(topic) else { return Ok(()) };
+        let expired = known.leases.iter().filter(|(_, held)| held.expires <= self.now);
+        let places: Vec<u64> = expired.map(|(place, _)| *place).collect();
+        places.into_iter().try_for_each(|place| self.recover_one(topic, place, Lost::Expired))
+    }
+
+    /// Gives back an item that its consumer lost, or gives it up.
+    pub(super) fn recover_one(&mut self, topic: &Topic, place: u64, lost: Lost) -> Result<()> {
+        let mut tries = self.unlease(topic, place)?.ok_or_else(|| self.corrupt(topic, place))?;
+        let counters = &mut self.topic(topic).counters;
+        let dead = match lost {
+            Lost::Expired => {
+                counters.expired += 1;
+                let tried = tries.deliveries.saturating_sub(tries.crashes);
+                (tried >= self.settings.max_deliveries).then_some(EXPIRED)
+            }
+            Lost::Crashed => {
+                counters.crashed += 1;
+                tries.crashes = tries.crashes.saturating_add(1);
+                (tries.crashes >= self.settings.max_crashes).then_some(CRASHED)
+            }
+        };
+        self.give_back(topic, place, tries, dead)
+    }
+
+    /// Puts an item back to its place, or to the dead letters for a reason.
+    fn give_back(&mut self, topic: &Topic, place: u64, tries: Tries, dead: Option<&str>) -> Result<()> {
+        let draft = self.topic(topic);
+        let row = key(draft.number, place);
+        let Some(reason) = dead else {
+            draft.waiting += 1;
+            return self.tables.set(Table::Waiting, &row, &tries.encode());
+        };
+        let letter = [&tries.encode(), reason.as_bytes()].concat();
+        self.tables.set(Table::Dead, &row, &letter)
+    }
+
+    /// Puts a dead letter back to its place, as new.
+    pub(super) fn requeue(&mut self, topic: &Topic, id: &RecordId) -> Result<()> {
+        let number = self.topic(topic).number;
+        let place = self.tables.get(Table::Ids, &id_key(number, id))?;
+        let place = place.and_then(|place| super::rows::at(&place));
+        let not_dead = || Error::NotDead { topic: topic.clone(), id: *id };
+        let place = place.ok_or_else(not_dead)?;
+        self.tables.remove(Table::Dead, &key(number, place))?.ok_or_else(not_dead)?;
+        self.give_back(topic, place, Tries::default(), None)
+    }
+}

@@ -1,0 +1,207 @@
+//! The store in one redb file, held by one process at a time.
+//!
+//! Every transaction is synced to the disk before it returns, also the one that hands items out: the delivery counts must
+//! survive a record that kills its process, or it would kill every process after it too.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use joust_core::failpoint;
+use redb::{
+    Builder, Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    TableHandle, WriteTransaction,
+};
+
+use crate::{
+    Error, Result,
+    store::{Row, Store, Table, Tables, View},
+};
+
+/// Version of the tables' keys and values; a file of another one is refused.
+const SCHEMA: u64 = 1;
+const SCHEMA_KEY: &[u8] = b"schema";
+/// What redb may hold in memory of the file.
+const CACHE_BYTES: usize = 64 << 20;
+
+type Bytes = &'static [u8];
+
+const fn definition(table: Table) -> TableDefinition<'static, Bytes, Bytes> {
+    TableDefinition::new(table.name())
+}
+
+/// A redb file.
+pub(crate) struct Embedded {
+    db: Database,
+    path: PathBuf,
+}
+
+impl Embedded {
+    /// Opens the file, or makes it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::build(path, |builder| builder.create(path))
+    }
+
+    /// Opens a queue over another medium, for tests of a failing one.
+    #[cfg(test)]
+    pub(crate) fn over(path: &Path, medium: impl redb::StorageBackend) -> Result<Self> {
+        Self::build(path, |builder| builder.create_with_backend(medium))
+    }
+
+    fn build(path: &Path, open: impl FnOnce(&Builder) -> std::result::Result<Database, DatabaseError>) -> Result<Self> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let corrupt = |reason: String| Error::Corrupt { path: path.to_owned(), reason };
+        // redb checks parts of a damaged file by assertions; they must not take the process down.
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let db = open(&builder).map_err(|error| storage(path, error))?;
+            let store = Self { db, path: path.to_owned() };
+            store.check_schema()?;
+            Ok(store)
+        }));
+        let mut store = opened.unwrap_or_else(|_| Err(corrupt("its pages contradict each other".into())))?;
+        store.write(|tables| tables.set(Table::Meta, SCHEMA_KEY, &SCHEMA.to_be_bytes()))?;
+        Ok(store)
+    }
+
+    /// Checks the version before anything is written, so that a refused file stays as it is.
+    fn check_schema(&self) -> Result<()> {
+        let read = self.begin_read()?;
+        let mut tables = read.list_tables().map_err(|error| storage(&self.path, error))?;
+        let Some(first) = tables.next() else { return Ok(()) };
+        let foreign = || Error::Corrupt {
+            path: self.path.clone(),
+            reason: format!("it holds a table {:?} but no schema version", first.name()),
+        };
+        let meta = read.open_table(definition(Table::Meta)).map_err(|_| foreign())?;
+        let found = meta.get(SCHEMA_KEY).map_err(|error| storage(&self.path, error))?.ok_or_else(foreign)?;
+        let found = u64::from_be_bytes(found.value().try_into().map_err(|_| foreign())?);
+        if found == SCHEMA {
+            return Ok(());
+        }
+        Err(Error::Version { path: self.path.clone(), found, expected: SCHEMA })
+    }
+
+    fn begin_read(&self) -> Result<ReadTransaction> {
+        self.db.begin_read().map_err(|error| storage(&self.path, error))
+    }
+}
+
+impl Store for Embedded {
+    const BLOCKS: bool = true;
+
+    fn write<T>(&mut self, change: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
+        let txn = self.db.begin_write().map_err(|error| storage(&self.path, error))?;
+        let out = change(&mut Writing::open(&txn, &self.path)?)?;
+        failpoint::pass("queue_before_commit");
+        txn.commit().map_err(|error| storage(&self.path, error))?;
+        failpoint::pass("queue_after_commit");
+        Ok(out)
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&dyn View) -> Result<T>) -> Result<T> {
+        let txn = self.begin_read()?;
+        let open = |table| txn.open_table(definition(table)).map_err(|error| storage(&self.path, error));
+        let tables = Table::ALL.into_iter().map(open).collect::<Result<_>>()?;
+        look(&Reading { tables, path: &self.path })
+    }
+}
+
+struct Reading<'a> {
+    tables: Vec<ReadOnlyTable<Bytes, Bytes>>,
+    path: &'a Path,
+}
+
+impl View for Reading<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        get(&self.tables[table as usize], key).map_err(|error| storage(self.path, error))
+    }
+
+    fn scan(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Row>> {
+        scan(&self.tables[table as usize], prefix, limit).map_err(|error| storage(self.path, error))
+    }
+
+    fn corrupt(&self, reason: String) -> Error {
+        Error::Corrupt { path: self.path.to_owned(), reason }
+    }
+}
+
+struct Writing<'a> {
+    tables: Vec<redb::Table<'a, Bytes, Bytes>>,
+    path: &'a Path,
+}
+
+impl<'a> Writing<'a> {
+    fn open(txn: &'a WriteTransaction, path: &'a Path) -> Result<Self> {
+        let open = |table| txn.open_table(definition(table)).map_err(|error| storage(path, error));
+        Ok(Self { tables: Table::ALL.into_iter().map(open).collect::<Result<_>>()?, path })
+    }
+}
+
+impl View for Writing<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        get(&self.tables[table as usize], key).map_err(|error| storage(self.path, error))
+    }
+
+    fn scan(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Row>> {
+        scan(&self.tables[table as usize], prefix, limit).map_err(|error| storage(self.path, error))
+    }
+
+    fn corrupt(&self, reason: String) -> Error {
+        Error::Corrupt { path: self.path.to_owned(), reason }
+    }
+}
+
+impl Tables for Writing<'_> {
+    fn set(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {
+        self.tables[table as usize].insert(key, value).map_err(|error| storage(self.path, error))?;
+        Ok(())
+    }
+
+    fn remove(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let old = self.tables[table as usize].remove(key).map_err(|error| storage(self.path, error))?;
+        Ok(old.map(|value| value.value().to_vec()))
+    }
+}
+
+type Stored<T> = std::result::Result<T, redb::StorageError>;
+
+fn get(table: &impl ReadableTable<Bytes, Bytes>, key: &[u8]) -> Stored<Option<Vec<u8>>> {
+    Ok(table.get(key)?.map(|value| value.value().to_vec()))
+}
+
+fn scan(table: &impl ReadableTable<Bytes, Bytes>, prefix: &[u8], limit: usize) -> Stored<Vec<Row>> {
+    let mut rows = Vec::new();
+    for row in table.range::<&[u8]>(prefix..)?.take(limit) {
+        let (key, value) = row?;
+        if !key.value().starts_with(prefix) {
+            break;
+        }
+        rows.push((key.value().to_vec(), value.value().to_vec()));
+    }
+    Ok(rows)
+}
+
+/// Says what a failure of redb means to who runs the queue.
+fn storage(path: &Path, error: impl Into<redb::Error>) -> Error {
+    let path = path.to_owned();
+    match error.into() {
+        redb::Error::DatabaseAlreadyOpen => Error::Locked { path },
+        redb::Error::Io(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            Error::DiskFull { path }
+        }
+        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Error::Corrupt { path, reason: error.to_string() }
+        }
+        redb::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Error::Corrupt { path, reason: "it is cut off".into() }
+        }
+        redb::Error::Corrupted(reason) => Error::Corrupt { path, reason },
+        redb::Error::UpgradeRequired(version) => {
+            Error::Corrupt { path, reason: format!("it has the old redb file format {version}") }
+        }
+        error => Error::Storage { path, reason: error.to_string() },
+    }
+}
