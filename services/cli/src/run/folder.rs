@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, bail, ensure};
-use joust_config::{Resolved, RunFile, dump};
+use joust_config::{Resolved, dump};
 use serde::{Deserialize, Serialize};
 
 /// What tells one run from another.
