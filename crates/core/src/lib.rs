@@ -8,8 +8,8 @@ mod ids;
 mod model_set;
 mod prompt;
 mod records;
-pub mod rng;
 mod release;
+pub mod rng;
 mod shutdown;
 
 pub use error::{Error, Result};

@@ -16,7 +16,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A line of a JSONL file is not one that this crate writes.
-    #[error("line {line} of {path} is not a record of a run ({reason}): remove that line, or use another output folder")]
+    #[error(
+        "line {line} of {path} is not a record of a run ({reason}): remove that line, or use another output folder"
+    )]
     Line {
         /// The file.
         path: PathBuf,
@@ -26,7 +28,9 @@ pub enum Error {
         reason: String,
     },
     /// A file of the archive cannot be read or written.
-    #[error("archive file {path} cannot be used ({reason}): move it out of the archive folder, then go on with --resume")]
+    #[error(
+        "archive file {path} cannot be used ({reason}): move it out of the archive folder, then go on with --resume"
+    )]
     Archive {
         /// The file.
         path: PathBuf,

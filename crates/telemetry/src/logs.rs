@@ -113,7 +113,8 @@ mod tests {
         let plain = written(LogFormat::Plain, "warn");
         assert!(plain.ends_with("recovered step=4\n") && !plain.contains("published"), "{plain}");
         let json = written(LogFormat::Json, "info");
-        let lines: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let lines: Vec<serde_json::Value> =
+            json.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(lines.len(), 2);
         assert_eq!((&lines[0]["message"], &lines[0]["step"]), (&"published".into(), &3.into()));
     }

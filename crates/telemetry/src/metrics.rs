@@ -129,11 +129,8 @@ fn now_s() -> f64 {
 
 /// Reads the scalars of a line back; what is not a number is one that could not be written as such.
 fn parse(path: &Path, index: usize, line: &str) -> Result<(f64, u64, BTreeMap<String, f64>)> {
-    let refused = |error: serde_json::Error| Error::Line {
-        path: path.to_owned(),
-        line: index + 1,
-        reason: error.to_string(),
-    };
+    let refused =
+        |error: serde_json::Error| Error::Line { path: path.to_owned(), line: index + 1, reason: error.to_string() };
     let kept: Kept = serde_json::from_str(line).map_err(refused)?;
     let values = kept.values.into_iter().filter(|(name, _)| name != "kind");
     let values = values.map(|(name, value)| (name, value.as_f64().unwrap_or(f64::NAN))).collect();

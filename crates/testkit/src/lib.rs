@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use joust_model::{ModelConfig, Weights};
+use joust_data::train_bpe;
+use joust_model::{ModelConfig, Weights, save};
 use serde_json::{Value, json};
 
 /// Builds the config of a two-layer decoder with grouped-query attention over `vocab_size` ids; EOS is 2, padding 0.
@@ -24,4 +25,14 @@ pub fn tiny_weights(config: &ModelConfig, seed: u64) -> Weights {
         *tensor = &*tensor * 8.0;
     }
     weights
+}
+
+/// Writes a whole tiny model folder: config, weights and a byte-level tokenizer; every run of the same seed gives the same files.
+pub fn tiny_folder(folder: &Path, seed: u64) {
+    std::fs::create_dir_all(folder).expect("the folder can be made");
+    let texts: Vec<String> =
+        (0..50).map(|i| format!("the small cat number {i} sat on a red mat and was happy")).collect();
+    let vocab = train_bpe(&texts, 300, folder).expect("the tokenizer trains");
+    let config = tiny_config(vocab as i64);
+    save(folder, &config, &tiny_weights(&config, seed)).expect("the folder can be written");
 }

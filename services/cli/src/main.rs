@@ -25,7 +25,8 @@ const BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = joust_telemetry::init(args.log_format.into()).map_err(anyhow::Error::from).and_then(|_guard| dispatch(args));
+    let result =
+        joust_telemetry::init(args.log_format.into()).map_err(anyhow::Error::from).and_then(|_guard| dispatch(args));
     match result {
         Ok(code) => code,
         Err(error) => {

@@ -31,7 +31,8 @@ pub fn open(folder: &Path, head: Head, dtype: Option<Dtype>) -> anyhow::Result<L
         };
         bail!("{} is not {wanted}; give another folder", folder.display());
     }
-    let tokenizer = Tokenizer::open(folder).with_context(|| format!("failed to open the tokenizer of {}", folder.display()))?;
+    let tokenizer =
+        Tokenizer::open(folder).with_context(|| format!("failed to open the tokenizer of {}", folder.display()))?;
     tokenizer.check_embedding(config.vocab_size as usize)?;
     let config = match dtype {
         Some(dtype) if dtype != config.dtype => config.with_dtype(dtype),

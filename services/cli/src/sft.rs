@@ -72,7 +72,8 @@ fn start(file: &SftFile, examples: &[Supervised], work: &Path) -> anyhow::Result
     let path = work.join("config.json");
     let Value::Object(raw) = new_config(new, vocab) else { unreachable!("json! of braces is an object") };
     let config = ModelConfig::parse(&path, raw)?;
-    fs::write(&path, serde_json::to_string_pretty(&config.raw)?).with_context(|| format!("failed to write {}", path.display()))?;
+    fs::write(&path, serde_json::to_string_pretty(&config.raw)?)
+        .with_context(|| format!("failed to write {}", path.display()))?;
     let weights = Weights::random(&config, file.seed);
     Ok(Start { config, weights, tokenizer: Tokenizer::open(work)?, tokenizer_folder: work.into() })
 }

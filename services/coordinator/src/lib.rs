@@ -4,7 +4,6 @@
 
 mod error;
 
-
 use std::sync::Arc;
 
 use joust_core::{Progress, PromptTask, Release, RunId, Shutdown, encode};

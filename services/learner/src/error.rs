@@ -19,7 +19,9 @@ pub enum Error {
     #[error(transparent)]
     Model(#[from] joust_model::Error),
     /// The stored steps do not follow from the checkpoint.
-    #[error("the queue's next assigned step is {found}, the checkpoint continues at step {expected}; the run folder mixes two runs, restore it from a backup or start a new one")]
+    #[error(
+        "the queue's next assigned step is {found}, the checkpoint continues at step {expected}; the run folder mixes two runs, restore it from a backup or start a new one"
+    )]
     Gap {
         /// Step that the checkpoint continues at.
         expected: u64,

@@ -50,7 +50,11 @@ impl ReplayPool {
     }
 
     fn entries(&self) -> Vec<Entry> {
-        let entry = |(step, example): &(u64, Example)| Entry { id: example.id, applied_step: *step, margin: margin_of(example) };
+        let entry = |(step, example): &(u64, Example)| Entry {
+            id: example.id,
+            applied_step: *step,
+            margin: margin_of(example),
+        };
         self.examples.iter().map(entry).collect()
     }
 }

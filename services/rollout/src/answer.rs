@@ -37,8 +37,13 @@ pub async fn answer(
         prompts.push(SamplePrompt { position: task.position, prompt_ids, samples: samples.clone() });
     }
     let stream = if tasks.iter().all(|task| task.purpose == Purpose::Eval) { Stream::Eval } else { Stream::Train };
-    let request =
-        SampleRequest { prompts: prompts.clone(), params: ask.params.clone(), seed: ask.seed, stream, model: model.clone() };
+    let request = SampleRequest {
+        prompts: prompts.clone(),
+        params: ask.params.clone(),
+        seed: ask.seed,
+        stream,
+        model: model.clone(),
+    };
     let sampled = engine.submit(request).collect(tasks.len() * ask.num_generations as usize).await?;
     let mut answers = sampled.into_iter().peekable();
     let mut rollouts = Vec::with_capacity(tasks.len());

@@ -96,11 +96,7 @@ async fn fresh_enough(config: &Config, deps: &Deps, position: u64) -> Result<Pub
 }
 
 /// Builds the record of one answered prompt.
-pub(crate) fn rollout_of(
-    task: &PromptTask,
-    prompt_ids: Vec<u32>,
-    completions: Vec<joust_core::Completion>,
-) -> Rollout {
+pub(crate) fn rollout_of(task: &PromptTask, prompt_ids: Vec<u32>, completions: Vec<joust_core::Completion>) -> Rollout {
     debug_assert!(task.purpose != Purpose::Train || !completions.is_empty());
     let versions: Vec<u8> = completions.iter().flat_map(|c| c.model.version.to_le_bytes()).collect();
     let id = RecordId::derive(&[b"rollout", task.id.as_bytes(), &versions]);

@@ -84,7 +84,8 @@ pub(super) fn unsealed(folder: &Path) -> Result<Vec<u64>> {
     let mut parts = Vec::new();
     for entry in fs::read_dir(folder).map_err(io("list", folder))? {
         let name = entry.map_err(io("list", folder))?.file_name();
-        let steps = name.to_str().and_then(|name| name.strip_prefix("completions-")?.strip_suffix(JOURNAL)?.split_once('-'));
+        let steps =
+            name.to_str().and_then(|name| name.strip_prefix("completions-")?.strip_suffix(JOURNAL)?.split_once('-'));
         parts.extend(steps.and_then(|(first, _)| first.parse::<u64>().ok()).map(|first| first / PART_STEPS));
     }
     parts.sort_unstable();

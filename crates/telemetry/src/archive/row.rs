@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, Float64Array, ListArray, ListBuilder, RecordBatch, StringArray, UInt32Array, UInt32Builder,
-        UInt64Array,
+        Array, ArrayRef, AsArray, Float64Array, ListArray, ListBuilder, RecordBatch, StringArray, UInt32Array,
+        UInt32Builder, UInt64Array,
     },
     datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt32Type, UInt64Type},
     error::ArrowError,

@@ -37,7 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let engine = Engine::start(device.clone(), batch)?;
     let id = ModelRef { generation: 0, version: 0, hash: String::new() };
     let model = Arc::new(Snapshot::new(&config, &weights, id)?);
-    let ids = |row: usize, n: usize| (0..n).map(|i| ((row * 7919 + i * 104_729) % 3990 + 10) as u32).collect::<Vec<_>>();
+    let ids =
+        |row: usize, n: usize| (0..n).map(|i| ((row * 7919 + i * 104_729) % 3990 + 10) as u32).collect::<Vec<_>>();
     let params = SamplingParams { temperature: 1.0, top_p: 1.0, top_k: 0, max_new_tokens: new, eos_ids: vec![] };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let generate = median(|| {

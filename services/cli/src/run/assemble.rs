@@ -95,8 +95,7 @@ pub fn prompts(run: &RunFile, model: &LanguageModel) -> anyhow::Result<PromptSet
         Ok(kept)
     };
     let eval = run.data.eval_prompts.as_deref().map(read).transpose()?;
-    let options =
-        SetOptions { seed: run.seed, shuffle: run.data.shuffle, eval_fraction: run.data.eval_fraction };
+    let options = SetOptions { seed: run.seed, shuffle: run.data.shuffle, eval_fraction: run.data.eval_fraction };
     Ok(PromptSet::new(read(&run.data.prompts)?, eval, options)?)
 }
 

@@ -23,23 +23,23 @@ struct Identity {
 pub fn claim(resolved: &Resolved, inputs: &str, resume: bool) -> anyhow::Result<()> {
     let dir = &resolved.run.output.dir;
     let path = dir.join("run.json");
-    let identity = Identity {
-        name: resolved.run.name.to_string(),
-        settings: resolved.hash.clone(),
-        inputs: inputs.to_owned(),
-    };
+    let identity =
+        Identity { name: resolved.run.name.to_string(), settings: resolved.hash.clone(), inputs: inputs.to_owned() };
     if path.exists() {
         let text = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
         let found: Identity =
             serde_json::from_str(&text).with_context(|| format!("{} is not a run's identity", path.display()))?;
-        return check(dir, &identity, &found, resume);
+        check(dir, &identity, &found, resume)?;
+        return write_atomically(&dir.join("run.toml"), &dump(resolved)?);
     }
-    let occupied = dir.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    // What a kill during the claim itself leaves is no run.
+    let foreign = |name: std::ffi::OsString| !name.to_string_lossy().ends_with(".staging");
+    let occupied = dir.read_dir().is_ok_and(|entries| entries.flatten().any(|entry| foreign(entry.file_name())));
     ensure!(!occupied, "output folder {} holds something that is not a run; set output.dir", dir.display());
     ensure!(!resume, "output folder {} holds no run to resume; leave out --resume", dir.display());
     fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
-    write_atomically(&dir.join("run.toml"), &dump(resolved)?)?;
-    write_atomically(&path, &serde_json::to_string_pretty(&identity)?)
+    write_atomically(&path, &serde_json::to_string_pretty(&identity)?)?;
+    write_atomically(&dir.join("run.toml"), &dump(resolved)?)
 }
 
 fn check(dir: &Path, identity: &Identity, found: &Identity, resume: bool) -> anyhow::Result<()> {
@@ -52,9 +52,16 @@ fn check(dir: &Path, identity: &Identity, found: &Identity, resume: bool) -> any
         );
     }
     if found.inputs != identity.inputs {
-        bail!("output folder {dir_name} holds run {:?} on another model or other prompts; set output.dir for a new run", found.name);
+        bail!(
+            "output folder {dir_name} holds run {:?} on another model or other prompts; set output.dir for a new run",
+            found.name
+        );
     }
-    ensure!(resume, "output folder {dir_name} holds run {:?} already; add --resume to go on with it, or set output.dir", found.name);
+    ensure!(
+        resume,
+        "output folder {dir_name} holds run {:?} already; add --resume to go on with it, or set output.dir",
+        found.name
+    );
     Ok(())
 }
 
@@ -65,6 +72,8 @@ fn check(dir: &Path, identity: &Identity, found: &Identity, resume: bool) -> any
 pub fn write_atomically(path: &Path, text: &str) -> anyhow::Result<()> {
     let staging = path.with_extension("staging");
     fs::write(&staging, text).with_context(|| format!("failed to write {}", staging.display()))?;
-    fs::File::open(&staging).and_then(|file| file.sync_all()).with_context(|| format!("failed to flush {}", staging.display()))?;
+    fs::File::open(&staging)
+        .and_then(|file| file.sync_all())
+        .with_context(|| format!("failed to flush {}", staging.display()))?;
     fs::rename(&staging, path).with_context(|| format!("failed to rename {}", staging.display()))
 }

@@ -9,7 +9,8 @@ pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
     let element = config.dtype.kind().elt_size_in_bytes() as u64;
     let rows = u64::from(run.learner.prompts_per_step) * u64::from(run.sampling.num_generations);
     let tokens = u64::from(run.sampling.max_new_tokens) * 2; // prompts as long as answers, for want of better
-    let cache_token = 2 * config.num_hidden_layers as u64 * (config.num_key_value_heads * config.head_dim) as u64 * element;
+    let cache_token =
+        2 * config.num_hidden_layers as u64 * (config.num_key_value_heads * config.head_dim) as u64 * element;
     let sequences = 2 * u64::from(run.learner.micro_batch);
     let logits = sequences * u64::from(run.sampling.max_new_tokens) * config.vocab_size as u64 * 4 * 3;
     let width = (8 * config.hidden_size + 3 * config.intermediate_size) as u64;

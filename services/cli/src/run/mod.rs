@@ -67,7 +67,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 /// Prompt files that cannot be used.
 pub fn held_out(run: &RunFile, model: &LanguageModel) -> anyhow::Result<Vec<(u64, Prompt)>> {
     let prompts = assemble::prompts(run, model)?.eval().to_vec();
-    anyhow::ensure!(!prompts.is_empty(), "the run file holds out no prompts; set data.eval_fraction, or give --prompts");
+    anyhow::ensure!(
+        !prompts.is_empty(),
+        "the run file holds out no prompts; set data.eval_fraction, or give --prompts"
+    );
     Ok(prompts)
 }
 
@@ -78,7 +81,11 @@ pub fn held_out(run: &RunFile, model: &LanguageModel) -> anyhow::Result<Vec<(u64
 pub fn check_inputs(resolved: &Resolved) -> anyhow::Result<String> {
     let parts = assemble::open(resolved)?;
     let (train, held) = (parts.prompts.len(), parts.prompts.eval().len());
-    Ok(format!("{} parameters, {train} training and {held} held-out prompts, {} steps", parts.model.config.parameters(), parts.steps))
+    Ok(format!(
+        "{} parameters, {train} training and {held} held-out prompts, {} steps",
+        parts.model.config.parameters(),
+        parts.steps
+    ))
 }
 
 /// The first Ctrl-C or SIGTERM finishes the step; a second one ends the process at once, which loses nothing either.

@@ -109,7 +109,8 @@ impl Observer for RunObserver {
         self.last = Instant::now();
         let mut metrics = report.metrics;
         let value = |metrics: &BTreeMap<String, f64>, name: &str| metrics.get(name).copied();
-        let prompts = value(&metrics, "prompts/trained").unwrap_or(0.0) + value(&metrics, "prompts/dropped").unwrap_or(0.0);
+        let prompts =
+            value(&metrics, "prompts/trained").unwrap_or(0.0) + value(&metrics, "prompts/dropped").unwrap_or(0.0);
         let tokens = value(&metrics, "completions/mean_length").unwrap_or(0.0) * prompts * self.num_generations;
         metrics.insert("time/step_s".into(), seconds);
         metrics.insert("throughput/tokens_per_s".into(), tokens / seconds);
@@ -189,7 +190,9 @@ fn keep_samples(path: &Path, samples: &[crate::evaluation::Sample]) -> anyhow::R
 ///
 /// # Errors
 /// An archive that cannot be opened.
-pub fn archive(run: &RunFile) -> anyhow::Result<(Option<mpsc::Sender<joust_judge::Judged>>, JoinHandle<anyhow::Result<()>>)> {
+pub fn archive(
+    run: &RunFile,
+) -> anyhow::Result<(Option<mpsc::Sender<joust_judge::Judged>>, JoinHandle<anyhow::Result<()>>)> {
     if !run.output.archive {
         return Ok((None, tokio::spawn(async { Ok(()) })));
     }

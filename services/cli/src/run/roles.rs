@@ -43,11 +43,7 @@ struct Stage {
 ///
 /// # Errors
 /// The first role that failed.
-pub async fn run(
-    resolved: &Resolved,
-    parts: Parts,
-    shutdown: Shutdown,
-) -> anyhow::Result<(Ended, State)> {
+pub async fn run(resolved: &Resolved, parts: Parts, shutdown: Shutdown) -> anyhow::Result<(Ended, State)> {
     let run = &resolved.run;
     let stage = stage(run, &parts)?;
     let (archive_sender, archive_task) = archive(run)?;

@@ -1,0 +1,200 @@
+//! Kill and resume: a deterministic run that is killed again and again ends in the weights of the run that was not (R1, R2, R6).
+//!
+//! `JOUST_KILLS` sets the number of kills (default 50; `make test-kills` makes 200): half at random moments, half at named points
+//! around every commit.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use joust_core::rng::{Stream, uniform};
+use joust_testkit::tiny_folder;
+use serde_json::Value;
+
+const POINTS: [&str; 11] = [
+    "rollout_before_commit",
+    "rollout_after_commit",
+    "judge_before_commit",
+    "judge_after_commit",
+    "learner_before_assign",
+    "learner_after_assign",
+    "learner_after_step",
+    "learner_after_publish",
+    "checkpoint_before_write",
+    "checkpoint_after_write",
+    "checkpoint_after_retire",
+];
+const STEPS: u64 = 20;
+
+const RUN: &str = r#"
+schema = 1
+name = "kills"
+preset = "oaif-dpo"
+deterministic = true
+[policy]
+model = "model"
+dtype = "float32"
+[data]
+prompts = "prompts.jsonl"
+epochs = 10
+eval_fraction = 0.1
+[sampling]
+max_new_tokens = 16
+[feedback]
+ask = "score"
+[[judge]]
+name = "letters"
+kind = "rule"
+rules = [{ pattern = "[aeiou]", score = 1.0, max_count = 100 }]
+[pairing]
+replay = { ratio = 0.25, capacity = 12, order = "uniform" }
+[learner]
+prompts_per_step = 4
+micro_batch = 4
+learning_rate = 1e-3
+steps = 20
+checkpoint_every = 3
+[eval]
+every = 7
+prompts = 4
+"#;
+
+/// What a kill is made by.
+enum Kill {
+    After(Duration),
+    At(String),
+}
+
+struct Case {
+    root: PathBuf,
+    kills: u64,
+}
+
+fn start(root: &Path, out: &Path, failpoint: Option<&str>) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_joust"));
+    command
+        .arg("run")
+        .arg(root.join("run.toml"))
+        .arg("--set")
+        .arg(format!("output.dir={:?}", out.display().to_string()));
+    if out.join("run.json").exists() {
+        command.arg("--resume");
+    }
+    if let Some(point) = failpoint {
+        command.env("JOUST_FAILPOINT", point);
+    }
+    command
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(root.join("stderr")).expect("a file"))
+        .spawn()
+        .expect("joust starts")
+}
+
+/// Waits for the process; kills it when its time is over. Returns whether it ended well by itself.
+fn wait(root: &Path, mut child: Child, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().expect("the child can be asked") {
+            let told = fs::read_to_string(root.join("stderr")).unwrap_or_default();
+            assert!(status.success() || status.code().is_none(), "joust failed by itself: {status}\n{told}");
+            return status.success();
+        }
+        if Instant::now() >= deadline {
+            child.kill().expect("SIGKILL is delivered");
+            child.wait().expect("the child is gone");
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1)); // polls a process, waits for no condition of ours
+    }
+}
+
+impl Case {
+    /// Draws the next kill: a random moment of a run of `whole`, or a random pass of the next point.
+    fn draw(&mut self, whole: Duration) -> Kill {
+        self.kills += 1;
+        let u = uniform(1, Stream::Judge, self.kills, (0, 0));
+        if self.kills.is_multiple_of(2) {
+            let point = POINTS[(self.kills / 2) as usize % POINTS.len()];
+            Kill::At(format!("{point}:{}", 1 + (u * 4.0) as u64))
+        } else {
+            Kill::After(whole.mul_f64(u))
+        }
+    }
+
+    /// Runs once to the end, killed up to `limit` times in all; returns the kills that hit.
+    fn run(&mut self, out: &Path, whole: Duration, limit: u64) -> u64 {
+        let mut hits = 0;
+        while hits < limit {
+            let ended = match self.draw(whole) {
+                Kill::After(moment) => wait(&self.root, start(&self.root, out, None), moment),
+                Kill::At(point) => wait(&self.root, start(&self.root, out, Some(&point)), Duration::from_secs(120)),
+            };
+            if ended {
+                return hits;
+            }
+            hits += 1;
+        }
+        assert!(
+            wait(&self.root, start(&self.root, out, None), Duration::from_secs(120)),
+            "the last resume must finish"
+        );
+        hits
+    }
+}
+
+/// Ids of a run's ledger: first applications in order, checked to be entered once a step.
+fn ledger(out: &Path) -> Vec<String> {
+    let text = fs::read_to_string(out.join("ledger.jsonl")).expect("a ledger");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let steps: Vec<u64> = lines.iter().map(|line| line["step"].as_u64().expect("a step")).collect();
+    assert_eq!(steps, (0..STEPS).collect::<Vec<_>>(), "each step once, in order");
+    let ids = |line: &Value, key: &str| {
+        let list = line[key].as_array().expect("a list").clone();
+        list.into_iter().map(|id| id.as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+    };
+    let fresh = |line: &Value| {
+        let replayed: BTreeSet<String> = ids(line, "replayed").into_iter().collect();
+        ids(line, "examples").into_iter().filter(move |id| !replayed.contains(id)).collect::<Vec<_>>()
+    };
+    lines.iter().flat_map(fresh).collect()
+}
+
+#[test]
+fn a_killed_run_ends_in_the_same_weights() {
+    let wanted: u64 = std::env::var("JOUST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().to_owned();
+    tiny_folder(&root.join("model"), 5);
+    let prompts: String = (0..40).map(|i| format!("{{\"prompt\": \"the cat number {i}\"}}\n")).collect();
+    fs::write(root.join("prompts.jsonl"), prompts).expect("written");
+    fs::write(root.join("run.toml"), RUN).expect("written");
+    let mut case = Case { root: root.clone(), kills: 0 };
+
+    let whole_dir = root.join("whole");
+    let began = Instant::now();
+    assert!(wait(&root, start(&root, &whole_dir, None), Duration::from_secs(120)), "the undisturbed run finishes");
+    let whole = began.elapsed();
+    let weights = fs::read(whole_dir.join("policy/model.safetensors")).expect("a policy");
+    let expected = ledger(&whole_dir);
+    assert!(expected.len() > 20, "the run trains on something");
+
+    let (mut kills, mut round) = (0, 0);
+    let (mut equal, mut lost, mut twice) = (true, 0, 0);
+    while kills < wanted {
+        round += 1;
+        let out = root.join(format!("run-{round}"));
+        kills += case.run(&out, whole, 4.min(wanted - kills));
+        equal &= fs::read(out.join("policy/model.safetensors")).expect("a policy") == weights;
+        let applied = ledger(&out);
+        let distinct: HashSet<&String> = applied.iter().collect();
+        twice += applied.len() - distinct.len();
+        lost += expected.iter().filter(|id| !distinct.contains(id)).count();
+        fs::remove_dir_all(&out).expect("removed");
+    }
+    println!("kills={kills} weights_equal={equal} lost={lost} twice={twice}");
+    assert!(equal && lost == 0 && twice == 0);
+}
