@@ -141,21 +141,30 @@ pub fn list(root: &Path) -> Vec<Checkpoint> {
     found
 }
 
-/// Reads the newest checkpoint that is whole into `master`; damaged ones are passed over and returned beside it.
+/// What [`latest`] found.
+#[derive(Debug)]
+pub struct Restored<S> {
+    /// The newest whole checkpoint with its state; `None` if there is no checkpoint.
+    pub found: Option<(Checkpoint, S)>,
+    /// Why newer ones were passed over.
+    pub damaged: Vec<Error>,
+}
+
+/// Reads the newest checkpoint that is whole into `master`; damaged ones are passed over and named.
 ///
 /// # Errors
 /// The error of the oldest one if every checkpoint is damaged.
-pub fn latest<S: DeserializeOwned>(root: &Path, master: &mut Master) -> Result<(Option<(Checkpoint, S)>, Vec<Error>)> {
+pub fn latest<S: DeserializeOwned>(root: &Path, master: &mut Master) -> Result<Restored<S>> {
     let mut passed_over = Vec::new();
     for checkpoint in list(root) {
         match checkpoint.read(master) {
-            Ok(state) => return Ok((Some((checkpoint, state)), passed_over)),
+            Ok(state) => return Ok(Restored { found: Some((checkpoint, state)), damaged: passed_over }),
             Err(error) => passed_over.push(error),
         }
     }
     match passed_over.pop() {
         Some(error) => Err(error),
-        None => Ok((None, passed_over)),
+        None => Ok(Restored { found: None, damaged: Vec::new() }),
     }
 }
 

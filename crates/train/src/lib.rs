@@ -13,7 +13,7 @@ mod schedule;
 mod sft;
 
 pub use batch::{SequenceBatch, sequence_scores};
-pub use checkpoint::{Checkpoint, latest, list, prune};
+pub use checkpoint::{Checkpoint, Restored, latest, list, prune};
 pub use error::{Error, Result};
 pub use master::{Master, Settings, Update};
 pub use optimizer::{AdamW, AdamWParams};

@@ -8,7 +8,7 @@ use joust_core::{
 use joust_engine::{Published, Snapshot};
 use joust_model::{Llama, Weights};
 use joust_queue::{AssignedStep, Fence, Lease, StepManifest, Topic};
-use joust_train::{Checkpoint, PairTrainer, StepMetrics, latest, prune};
+use joust_train::{Checkpoint, PairTrainer, Restored, StepMetrics, latest, prune};
 use tokio::time::Instant;
 
 use crate::{
@@ -71,7 +71,7 @@ impl Session {
         let Deps { queue, trainer, reference, initial, models, progress, observer } = deps;
         let worker = Worker::start("joust-trainer", Trained { trainer, reference })?;
         let root = config.checkpoints.clone();
-        let (found, damaged) = worker.call(move |s| latest::<State>(&root, &mut s.trainer.master)).await??;
+        let Restored { found, damaged } = worker.call(move |s| latest::<State>(&root, &mut s.trainer.master)).await??;
         for error in damaged {
             tracing::warn!(%error, "checkpoint passed over");
         }

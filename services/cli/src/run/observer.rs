@@ -186,13 +186,14 @@ fn keep_samples(path: &Path, samples: &[crate::evaluation::Sample]) -> anyhow::R
     write_atomically(path, &serde_json::to_string_pretty(samples)?)
 }
 
+/// Where judged rollouts are sent, and the task that writes them until every sender is gone.
+pub type ArchiveTask = (Option<mpsc::Sender<joust_judge::Judged>>, JoinHandle<anyhow::Result<()>>);
+
 /// Starts the task that archives judged rollouts, if the run file asks for one.
 ///
 /// # Errors
 /// An archive that cannot be opened.
-pub fn archive(
-    run: &RunFile,
-) -> anyhow::Result<(Option<mpsc::Sender<joust_judge::Judged>>, JoinHandle<anyhow::Result<()>>)> {
+pub fn archive(run: &RunFile) -> anyhow::Result<ArchiveTask> {
     if !run.output.archive {
         return Ok((None, tokio::spawn(async { Ok(()) })));
     }
