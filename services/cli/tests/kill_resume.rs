@@ -29,6 +29,8 @@ const POINTS: [&str; 11] = [
     "checkpoint_after_retire",
 ];
 const STEPS: u64 = 20;
+/// No run takes as long; one that does hangs.
+const LIMIT: Duration = Duration::from_secs(120);
 
 const RUN: &str = r#"
 schema = 1
@@ -131,17 +133,14 @@ impl Case {
         while hits < limit {
             let ended = match self.draw(whole) {
                 Kill::After(moment) => wait(&self.root, start(&self.root, out, None), moment),
-                Kill::At(point) => wait(&self.root, start(&self.root, out, Some(&point)), Duration::from_secs(120)),
+                Kill::At(point) => wait(&self.root, start(&self.root, out, Some(&point)), LIMIT),
             };
             if ended {
                 return hits;
             }
             hits += 1;
         }
-        assert!(
-            wait(&self.root, start(&self.root, out, None), Duration::from_secs(120)),
-            "the last resume must finish"
-        );
+        assert!(wait(&self.root, start(&self.root, out, None), LIMIT), "the last resume must finish");
         hits
     }
 }
@@ -163,23 +162,47 @@ fn ledger(out: &Path) -> Vec<String> {
     lines.iter().flat_map(fresh).collect()
 }
 
-#[test]
-fn a_killed_run_ends_in_the_same_weights() {
-    let wanted: u64 = std::env::var("JOUST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
+/// Writes model, prompts and run file into a fresh folder.
+fn case() -> (tempfile::TempDir, Case) {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().to_owned();
     tiny_folder(&root.join("model"), 5);
     let prompts: String = (0..40).map(|i| format!("{{\"prompt\": \"the cat number {i}\"}}\n")).collect();
     fs::write(root.join("prompts.jsonl"), prompts).expect("written");
     fs::write(root.join("run.toml"), RUN).expect("written");
-    let mut case = Case { root: root.clone(), kills: 0 };
+    (folder, Case { root, kills: 0 })
+}
 
-    let whole_dir = root.join("whole");
+/// Runs undisturbed; returns the weights.
+fn undisturbed(root: &Path) -> Vec<u8> {
+    let out = root.join("whole");
+    assert!(wait(root, start(root, &out, None), LIMIT), "the undisturbed run finishes");
+    fs::read(out.join("policy/model.safetensors")).expect("a policy")
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let (_folder, case) = case();
+    let (root, out) = (case.root.as_path(), case.root.join("run"));
+    let weights = undisturbed(root);
+    assert!(!wait(root, start(root, &out, Some("checkpoint_after_retire:4")), LIMIT), "killed after the fourth");
+    let newest = out.join("checkpoints/checkpoint-12/trainer.safetensors");
+    let bytes = fs::read(&newest).expect("the fourth checkpoint");
+    fs::write(&newest, &bytes[..bytes.len() / 2]).expect("cut");
+    assert!(wait(root, start(root, &out, None), LIMIT), "the one before is used");
+    assert!(fs::read(out.join("policy/model.safetensors")).expect("a policy") == weights);
+    assert_eq!(ledger(&out), ledger(&root.join("whole")));
+}
+
+#[test]
+fn a_killed_run_ends_in_the_same_weights() {
+    let wanted: u64 = std::env::var("JOUST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
+    let (_folder, mut case) = case();
+    let root = case.root.clone();
     let began = Instant::now();
-    assert!(wait(&root, start(&root, &whole_dir, None), Duration::from_secs(120)), "the undisturbed run finishes");
+    let weights = undisturbed(&root);
     let whole = began.elapsed();
-    let weights = fs::read(whole_dir.join("policy/model.safetensors")).expect("a policy");
-    let expected = ledger(&whole_dir);
+    let expected = ledger(&root.join("whole"));
     assert!(expected.len() > 20, "the run trains on something");
 
     let (mut kills, mut round) = (0, 0);

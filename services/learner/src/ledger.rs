@@ -37,6 +37,8 @@ pub struct State {
     pub evals_without_gain: u64,
     /// Seconds of training before this process, for the budget.
     pub seconds: f64,
+    /// For each checkpoint that stays: the first step whose examples its replay pool holds.
+    pub replay_from: BTreeMap<u64, u64>,
 }
 
 /// The best evaluation.

@@ -7,8 +7,8 @@ use joust_core::{
 };
 use joust_engine::{Published, Snapshot};
 use joust_model::{Llama, Weights};
-use joust_queue::{AssignedStep, Fence, Lease, StepManifest, Topic};
-use joust_train::{Checkpoint, PairTrainer, Restored, StepMetrics, latest, prune};
+use joust_queue::{AssignedStep, Fence, Lease, Queue, StepManifest, Topic};
+use joust_train::{Checkpoint, PairTrainer, Restored, StepMetrics, latest, list, prune};
 use tokio::time::Instant;
 
 use crate::{
@@ -57,7 +57,7 @@ pub(crate) struct Session {
 
 /// The dependencies that the session itself uses.
 struct Rest {
-    queue: Arc<dyn joust_queue::Queue>,
+    queue: Arc<dyn Queue>,
     initial: Arc<Snapshot>,
     models: joust_engine::ModelStore,
     progress: tokio::sync::watch::Sender<Option<Progress>>,
@@ -78,19 +78,7 @@ impl Session {
         let state = found.map_or_else(|| State::initial(&config, &initial), |(_, state)| state);
         let topic = Topic::pairs(&config.run);
         let fence = queue.fence(&topic).await?;
-        if state.step > 0 {
-            // A crash may have come between the checkpoint and the queue's forgetting what it covers.
-            queue.retire(&topic, state.step - 1, 0, fence).await?;
-        }
-        let mut pool = ReplayPool::new(config.replay.capacity);
-        for (step, item) in queue.kept(&topic).await? {
-            let outcome: Outcome = decode("outcome", &item.body)?;
-            pool.enter(step, harvest(&[outcome], config.version(step), config.max_staleness).examples);
-        }
-        let recovered = queue.assigned(&topic, state.step).await?;
-        if let Some(first) = recovered.first().filter(|first| first.manifest.step != state.step) {
-            return Err(Error::Gap { expected: state.step, found: first.manifest.step });
-        }
+        let (pool, recovered) = recover(&*queue, &topic, &config, state.step).await?;
         let collector = Collector::new(queue.clone(), topic.clone());
         let deps = Rest { policy: initial.clone(), queue, initial, models, progress, observer };
         let started = Instant::now();
@@ -241,18 +229,23 @@ impl Session {
 
     /// Writes a checkpoint, then lets the queue forget what it covers.
     async fn checkpoint(&mut self) -> Result<()> {
+        let step = self.state.step;
+        self.state.replay_from.insert(step, self.pool.oldest_step().unwrap_or(step));
         let state = State { seconds: self.seconds(), ..self.state.clone() };
-        let (root, step, keep) = (self.config.checkpoints.clone(), state.step, self.config.keep_checkpoints);
+        let (root, keep) = (self.config.checkpoints.clone(), self.config.keep_checkpoints);
         failpoint::pass("checkpoint_before_write");
         let written = self.worker.call(move |trained| Checkpoint::write(&root, step, &trained.trainer.master, &state));
         written.await??;
         failpoint::pass("checkpoint_after_write");
-        if step > 0 {
-            let keep_from = self.pool.oldest_step().unwrap_or(step);
-            self.deps.queue.retire(&self.topic, step - 1, keep_from, self.fence).await?;
+        prune(&self.config.checkpoints, keep)?;
+        // The oldest checkpoint that stays must still find its steps, should the newer ones turn out damaged.
+        let oldest = list(&self.config.checkpoints).last().map_or(step, |checkpoint| checkpoint.step);
+        self.state.replay_from.retain(|step, _| *step >= oldest);
+        if oldest > 0 {
+            let keep_from = self.state.replay_from.get(&oldest).copied().unwrap_or(oldest);
+            self.deps.queue.retire(&self.topic, oldest - 1, keep_from, self.fence).await?;
         }
         failpoint::pass("checkpoint_after_retire");
-        prune(&self.config.checkpoints, keep)?;
         tracing::info!(step, "checkpoint written");
         Ok(())
     }
@@ -295,7 +288,32 @@ impl State {
             best: None,
             evals_without_gain: 0,
             seconds: 0.0,
+            replay_from: BTreeMap::new(),
         }
+    }
+}
+
+/// Reads what the queue holds: the replay pool as it was after `step` steps, and the assigned steps from there on.
+async fn recover(
+    queue: &dyn Queue,
+    topic: &Topic,
+    config: &Config,
+    step: u64,
+) -> Result<(ReplayPool, Vec<AssignedStep>)> {
+    let mut pool = ReplayPool::new(config.replay.capacity);
+    for (step, item) in queue.kept(topic).await? {
+        let outcome: Outcome = decode("outcome", &item.body)?;
+        pool.enter(step, harvest(&[outcome], config.version(step), config.max_staleness).examples);
+    }
+    let assigned = queue.assigned(topic, 0).await?;
+    let (covered, recovered): (Vec<_>, Vec<_>) = assigned.into_iter().partition(|found| found.manifest.step < step);
+    for found in covered {
+        let step = found.manifest.step;
+        pool.enter(step, harvest(&decode_all(&found)?, config.version(step), config.max_staleness).examples);
+    }
+    match recovered.first().map(|first| first.manifest.step) {
+        Some(found) if found != step => Err(Error::Gap { expected: step, found }),
+        _ => Ok((pool, recovered)),
     }
 }
 
