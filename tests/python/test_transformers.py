@@ -35,7 +35,8 @@ def check(name, value):
 
 def online_dpo_policy(folder):
     run = "examples/stories/run.toml"
-    joust("joust", "run", run, "--set", f'output.dir="{folder}/run"', "--set", "learner.steps=2", "--set", "eval.every=0")
+    joust("joust", "run", run, "--set", f'output.dir="{folder}/run"', "--set", "learner.steps=2",
+          "--set", "learner.warmup_steps=0", "--set", "eval.every=0")
     return f"{folder}/run/policy"
 
 

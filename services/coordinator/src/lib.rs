@@ -4,13 +4,16 @@
 
 mod error;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use joust_core::{Progress, PromptTask, Release, RunId, Shutdown, encode};
 use joust_queue::{Item, Queue, Topic};
 use tokio::sync::watch;
 
 pub use error::{Error, Result};
+
+/// How long a full topic may hold the coordinator up.
+const ROOM: Duration = Duration::from_secs(600);
 
 /// Settings of one run's coordinator.
 #[derive(Debug, Clone)]
@@ -53,7 +56,7 @@ pub async fn run(config: Config, mut deps: Deps, shutdown: Shutdown) -> Result<(
         while next < allowed {
             let end = config.release.end_of_batch(next).min(allowed);
             let items = (next..end).map(|position| item(&deps.prompts.task(position))).collect();
-            deps.queue.put(&topic, items).await?;
+            deps.queue.put_when_room(&topic, items, ROOM).await?;
             tracing::debug!(from = next, to = end, "prompts put");
             next = end;
         }

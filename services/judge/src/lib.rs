@@ -17,6 +17,9 @@ pub use error::{Error, Result};
 /// How long one wait for rollouts lasts before the worker looks for a stop.
 const POLL: Duration = Duration::from_millis(500);
 
+/// How long a full topic downstream may hold this worker up.
+const ROOM: Duration = Duration::from_secs(600);
+
 /// Settings of one run's judge worker.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -99,7 +102,7 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
             let _ = archive.send(Judged { rollout, judgement, outcome: outcome.clone() }).await;
         }
     }
-    deps.queue.commit(done, next).await?;
+    deps.queue.commit_when_room(done, next, ROOM).await?;
     failpoint::pass("judge_after_commit");
     Ok(())
 }

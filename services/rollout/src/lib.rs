@@ -18,6 +18,9 @@ pub use error::{Error, Result};
 /// How long one wait for prompts lasts before the worker looks for a stop.
 const POLL: Duration = Duration::from_millis(500);
 
+/// How long a full topic downstream may hold this worker up.
+const ROOM: Duration = Duration::from_secs(600);
+
 /// Settings of one run's rollout worker.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -82,7 +85,7 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
     let next = rollouts.iter().map(|rollout| (topic.clone(), item(rollout))).collect();
     let done = leased.into_iter().map(|leased| (leased.lease, Done::Moved)).collect();
     failpoint::pass("rollout_before_commit");
-    deps.queue.commit(done, next).await?;
+    deps.queue.commit_when_room(done, next, ROOM).await?;
     failpoint::pass("rollout_after_commit");
     Ok(())
 }

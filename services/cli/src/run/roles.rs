@@ -69,11 +69,18 @@ pub async fn run(resolved: &Resolved, parts: Parts, shutdown: Shutdown) -> anyho
         }
     };
     stop.trigger();
+    let mut first = result;
     while let Some(role) = roles.join_next().await {
-        role.context("a role panicked")??;
+        // What failed first is the cause; what fails while ending is its consequence.
+        if let (true, Err(error)) = (first.is_ok(), role.context("a role panicked").and_then(|result| result)) {
+            first = Err(error);
+        }
     }
-    archive_task.await.context("the archive panicked")??;
-    result
+    let archived = archive_task.await.context("the archive panicked").and_then(|result| result);
+    if let (true, Err(error)) = (first.is_ok(), archived) {
+        first = Err(error);
+    }
+    first
 }
 
 fn stage(run: &RunFile, parts: &Parts) -> anyhow::Result<Stage> {

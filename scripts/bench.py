@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Speed beside TRL and Hugging Face on the same models, shapes and machine, alternating in one run, and the bound.
+
+usage: bench.py --bin FOLDER_OF_BINARIES [--rounds 2] [--models tiny,smol]
+
+The peers are ../shared/peers/*.py, run by this interpreter (`make bench` gives the pinned environment). Pairs per second of joust
+are those of `joust run`, first step left out, the same reward (vowels), prompts and lengths as the peer's. joust keeps float32
+masters and AdamW moments; the peers train in pure bfloat16. The bound is the floating-point operations of a step over the matrix
+rate (2048 x 2048 x 2048, bfloat16) measured in the same run.
+"""
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PEERS = os.path.join(ROOT, "..", "shared", "peers")
+SHAPES = {  # model: (prompts a step, new tokens, steps; batch, prompt tokens of the generate and train comparison)
+    "tiny": (16, 64, 4, 32, 32),
+    "smol": (8, 64, 2, 16, 32),
+}
+RUN = """
+schema = 1
+name = "bench"
+preset = "oaif-dpo"
+[policy]
+model = "{model}"
+dtype = "bfloat16"
+[data]
+prompts = "prompts.jsonl"
+eval_fraction = 0.0
+[sampling]
+max_new_tokens = {new}
+[feedback]
+ask = "score"
+[[judge]]
+name = "vowels"
+kind = "rule"
+rules = [{{ pattern = "[aeiou]", score = 1.0, max_count = 100000 }}]
+[pairing]
+filters = []
+[learner]
+prompts_per_step = {prompts}
+micro_batch = {prompts}
+learning_rate = 1e-5
+steps = {steps}
+checkpoint_every = 1000
+[eval]
+every = 0
+[output]
+archive = false
+"""
+
+
+def call(*command):
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def figures(text):
+    return {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+)", text)}
+
+
+def joust_pairs(args, folder, model, prompts, new, steps):
+    """Runs joust online DPO and returns its pairs per second after the first step."""
+    with open(os.path.join(folder, "prompts.jsonl"), "w") as file:
+        for i in range(prompts * (steps + 2)):
+            file.write(json.dumps({"prompt": f"Tell me about clause {i} of the license, in plain words."}) + "\n")
+    path = os.path.join(folder, "run.toml")
+    with open(path, "w") as file:
+        file.write(RUN.format(model=model, new=new, prompts=prompts, steps=steps + 1))
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        call(os.path.join(args.bin, "joust"), "run", path, "--set", f'output.dir="{out}/run"')
+        lines = [json.loads(line) for line in open(f"{out}/run/metrics.jsonl")]
+    seconds = lines[-1]["time_s"] - lines[0]["time_s"]
+    return steps * prompts / seconds
+
+
+def flops(parameters, embedding, prompts, new, prompt_tokens):
+    """Operations of a step: sampling and the reference's pass read each token once, training three times as much."""
+    sequences, tokens = 2 * prompts, prompt_tokens + new
+    return 2 * (parameters - embedding) * sequences * tokens * (1 + 1 + 3)
+
+
+def bench(args, folder, name):
+    prompts, new, steps, batch, prompt = SHAPES[name]
+    model = os.path.join(folder, name)
+    call(sys.executable, os.path.join(PEERS, "make_model.py"), model, name)
+    config = json.load(open(os.path.join(model, "config.json")))
+    rounds = []
+    for _ in range(args.rounds):
+        trl = figures(call(sys.executable, os.path.join(PEERS, "trl_online_dpo.py"), model, steps, prompts, new, "bf16"))
+        pairs = joust_pairs(args, folder, model, prompts, new, steps)
+        hf = figures(call(sys.executable, os.path.join(PEERS, "hf_generate.py"), model, batch, prompt, new, "bf16"))
+        ours = figures(call(os.path.join(args.bin, "speed"), model, batch, prompt, new, "bf16"))
+        rounds.append((pairs, trl["pairs_per_s"], ours, hf))
+    median = lambda pick: statistics.median(pick(r) for r in rounds)
+    size = int(config["hidden_size"]) * int(config["vocab_size"])
+    parameters = os.path.getsize(os.path.join(model, "model.safetensors")) / 4
+    embedding = 0 if config.get("tie_word_embeddings") else size
+    rate = median(lambda r: r[2]["matmul_gflops"]) * 1e9
+    bound = prompts * rate / flops(parameters, embedding, prompts, new, 20)
+    pairs, trl = median(lambda r: r[0]), median(lambda r: r[1])
+    print(f"{name} online_dpo pairs_per_s={pairs:.2f} trl={trl:.2f} ratio={median(lambda r: r[0] / r[1]):.2f} "
+          f"bound={bound:.1f} share_of_bound={pairs / bound:.2f} (float32 masters; TRL pure bfloat16)")
+    for key, what in (("gen_tokens_per_s", "generate"), ("train_tokens_per_s", "train")):
+        print(f"{name} {what} tokens_per_s={median(lambda r: r[2][key]):.0f} hf={median(lambda r: r[3][key]):.0f} "
+              f"ratio={median(lambda r: r[2][key] / r[3][key]):.2f}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", required=True)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--models", default="tiny,smol")
+    args = parser.parse_args()
+    if not os.path.isdir(PEERS):
+        sys.exit(f"bench: the peers are expected in {os.path.normpath(PEERS)}, which is not there")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.models.split(","):
+            bench(args, folder, name)
+
+
+if __name__ == "__main__":
+    main()

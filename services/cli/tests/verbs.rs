@@ -1,0 +1,143 @@
+//! The verbs one after the other, as a user would: make a model, train a reward model, align with it, sample, compare.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+const SFT: &str = r#"
+schema = 1
+name = "base"
+[model]
+dtype = "float32"
+new = { hidden_size = 32, intermediate_size = 64, num_hidden_layers = 2, num_attention_heads = 4, num_key_value_heads = 2, max_position_embeddings = 64 }
+[tokenizer]
+vocab_size = 300
+[data]
+train = "corpus.jsonl"
+eval_fraction = 0.1
+max_length = 48
+[learner]
+batch_size = 16
+steps = 60
+learning_rate = 1e-2
+"#;
+
+const REWARD: &str = r#"
+schema = 1
+name = "reward"
+[model]
+base = "base"
+dtype = "float32"
+[data]
+train = "pairs.jsonl"
+eval_fraction = 0.2
+max_length = 48
+[learner]
+batch_size = 16
+steps = 60
+learning_rate = 3e-3
+"#;
+
+const RUN: &str = r#"
+schema = 1
+name = "aligned"
+preset = "oaif-ipo"
+[policy]
+model = "base"
+dtype = "float32"
+[data]
+prompts = "prompts.jsonl"
+epochs = 10
+eval_fraction = 0.2
+[sampling]
+max_new_tokens = 12
+[[judge]]
+name = "model"
+kind = "reward_model"
+model = "reward"
+max_length = 48
+[learner]
+prompts_per_step = 8
+micro_batch = 4
+learning_rate = 1e-3
+steps = 6
+[eval]
+every = 3
+prompts = 8
+"#;
+
+const NAMES: [&str; 8] = ["Mia", "Tom", "Leo", "Ann", "Sam", "Eva", "Max", "Ida"];
+const THINGS: [&str; 5] = ["kite", "ball", "boat", "drum", "book"];
+
+fn joust(root: &Path, arguments: &[&str]) -> Output {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_joust")).args(arguments).current_dir(root).output().expect("joust starts");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn write_inputs(root: &Path) {
+    let openings = || NAMES.iter().flat_map(|name| THINGS.iter().map(move |thing| format!("{name} had a {thing}.")));
+    let corpus = openings().flat_map(|opening| {
+        [" It was a good day.", " It was a bad day."]
+            .map(|end| format!("{{\"prompt\": \"{opening}\", \"completion\": \"{end}\"}}\n"))
+    });
+    fs::write(root.join("corpus.jsonl"), corpus.collect::<String>()).expect("written");
+    let pair = |opening| {
+        format!(
+            "{{\"prompt\": \"{opening}\", \"chosen\": \" It was a good day.\", \"rejected\": \" It was a bad day.\"}}\n"
+        )
+    };
+    fs::write(root.join("pairs.jsonl"), openings().map(pair).collect::<String>()).expect("written");
+    let prompt = |opening| format!("{{\"prompt\": \"{opening}\"}}\n");
+    fs::write(root.join("prompts.jsonl"), openings().map(prompt).collect::<String>()).expect("written");
+    for (name, text) in [("sft.toml", SFT), ("reward.toml", REWARD), ("run.toml", RUN)] {
+        fs::write(root.join(name), text).expect("written");
+    }
+}
+
+#[test]
+fn a_model_is_made_aligned_and_compared() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    write_inputs(root);
+    joust(root, &["sft", "sft.toml", "--set", "output.dir=base"]);
+
+    let trained = joust(root, &["train-reward", "reward.toml", "--set", "output.dir=reward"]);
+    let told = String::from_utf8_lossy(&trained.stderr).into_owned();
+    let accuracy =
+        told.split("held_out=8 accuracy=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an accuracy");
+    assert!(accuracy.parse::<f64>().expect("a number") > 0.9, "good days are told from bad ones: {told}");
+
+    joust(root, &["doctor", "run.toml"]);
+    let dry = stdout(&joust(root, &["run", "run.toml", "--dry-run"]));
+    assert!(dry.contains("# total") && dry.contains("beta = 1.0"), "{dry}");
+    assert!(!root.join("runs").exists(), "a dry run writes nothing");
+
+    joust(root, &["run", "run.toml", "--set", "output.dir=out"]);
+    let metrics = fs::read_to_string(root.join("out/metrics.jsonl")).expect("metrics");
+    let lines: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.iter().filter(|line| line["kind"] == "step").count(), 6);
+    assert_eq!(lines.iter().filter(|line| line["kind"] == "eval").count(), 2);
+    assert!(fs::read_dir(root.join("out/archive")).expect("an archive").count() > 0);
+
+    let sampled = stdout(&joust(root, &["sample", "out/policy", "--prompt", "Mia had a kite.", "-n", "3", "--json"]));
+    let answers: Vec<Value> = sampled.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(answers.len(), 3);
+    for answer in &answers {
+        let tokens = answer["token_ids"].as_array().expect("ids").len();
+        assert_eq!(answer["logprobs"].as_array().expect("log-probs").len(), tokens);
+    }
+    let compared = stdout(&joust(root, &["eval", "out/policy", "--against", "base", "--run", "run.toml", "--json"]));
+    let figures: Value = serde_json::from_str(&compared).expect("JSON");
+    assert_eq!(figures["prompts"], 8);
+    assert!(figures["win_rate"].as_f64().expect("a rate") >= 0.5, "{figures}");
+}
