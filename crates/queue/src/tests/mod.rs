@@ -1,8 +1,12 @@
 //! Tests of both backends.
 
-use std::{path::Path, sync::Arc};
+mod crash;
+mod files;
+mod model;
 
-use crate::{Backend, Clock, Queue, QueueConfig, Settings, conformance, open_with_clock};
+use std::{path::Path, sync::Arc, time::Duration};
+
+use crate::{Backend, Clock, ManualClock, Queue, QueueConfig, Settings, conformance, open_with_clock};
 
 fn memory(settings: Settings, clock: Arc<dyn Clock>) -> Arc<dyn Queue> {
     open_with_clock(&QueueConfig { backend: Backend::Memory, settings }, clock).expect("a queue in memory")
@@ -13,18 +17,23 @@ fn embedded(path: &Path, settings: Settings, clock: Arc<dyn Clock>) -> Arc<dyn Q
     open_with_clock(&QueueConfig { backend, settings }, clock).expect("a queue file")
 }
 
+/// A waiter that is never woken fails instead of hanging.
+async fn in_time(suite: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(60), suite).await.expect("the suite ends");
+}
+
 #[tokio::test]
 async fn memory_conforms() {
-    conformance::all(&mut |settings, clock| memory(settings, clock)).await;
+    in_time(conformance::all(&mut |settings, clock| memory(settings, clock))).await;
 }
 
 #[tokio::test]
 async fn embedded_conforms() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut count = 0;
-    conformance::all(&mut |settings, clock| {
+    let mut open = |settings, clock: Arc<ManualClock>| {
         count += 1;
         embedded(&folder.path().join(format!("{count}.redb")), settings, clock)
-    })
-    .await;
+    };
+    in_time(conformance::all(&mut open)).await;
 }
