@@ -89,8 +89,10 @@ impl Progress {
         match &mut self.place {
             Place::Bar(bar) => {
                 bar.set_length(snapshot.steps);
-                bar.set_message(line);
                 bar.set_position(snapshot.step);
+                bar.set_message(line);
+                // Each of these may be left undrawn, as too soon after the last.
+                bar.force_draw();
             }
             Place::Plain(plain) => plain.step(snapshot, line, now),
         }

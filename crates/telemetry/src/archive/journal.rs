@@ -39,6 +39,10 @@ impl Journal {
     /// [`Error::Io`] with the path, [`Error::Archive`] for an entry of another version.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let (entries, whole) = read(path)?;
+        let cut_bytes = fs::metadata(path).map_or(0, |file| file.len().saturating_sub(whole));
+        if cut_bytes > 0 {
+            tracing::warn!(path = %path.display(), cut_bytes, "removed the cut end of an archive journal");
+        }
         let positions = entries.iter().map(|entry| entry.position).collect();
         Ok(Self { file: AppendFile::open(path, whole)?, positions })
     }

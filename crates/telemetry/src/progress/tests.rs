@@ -31,13 +31,16 @@ impl Write for Written {
     }
 }
 
-/// A terminal of one column of lines: what stays above the line that is redrawn.
+/// Columns of [`Terminal`].
+const WIDTH: usize = 100;
+
+/// A terminal: the lines that stay above, and the one that is redrawn.
 #[derive(Debug, Clone, Default)]
 struct Terminal(Arc<Mutex<(Vec<String>, String)>>);
 
 impl TermLike for Terminal {
     fn width(&self) -> u16 {
-        100
+        WIDTH as u16
     }
 
     fn move_cursor_up(&self, n: usize) -> io::Result<()> {
@@ -58,20 +61,21 @@ impl TermLike for Terminal {
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {
-        let mut screen = self.0.lock();
-        let line = std::mem::take(&mut screen.1) + text;
-        screen.0.push(line);
-        Ok(())
+        self.write_str(&format!("{text}\n"))
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        text.split_inclusive('\n').try_for_each(|part| match part.strip_suffix('\n') {
-            Some(line) => self.write_line(line),
-            None => {
-                self.0.lock().1 += part.trim_start_matches('\r');
-                Ok(())
+        let (above, line) = &mut *self.0.lock();
+        for letter in text.chars() {
+            // A line that is filled to the last column goes on below when the next letter comes.
+            if letter == '\n' || line.chars().count() == WIDTH {
+                above.push(std::mem::take(line));
             }
-        })
+            if letter != '\n' {
+                line.push(letter);
+            }
+        }
+        Ok(())
     }
 
     fn clear_line(&self) -> io::Result<()> {
