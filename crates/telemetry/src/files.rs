@@ -62,3 +62,51 @@ impl AppendFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set in the child process, to the file that it fills.
+    const FILE: &str = "JOUST_TEST_FULL_FILE";
+
+    #[test]
+    fn a_full_disk_leaves_whole_chunks_only() {
+        if let Some(path) = std::env::var_os(FILE) {
+            return fill(Path::new(&path));
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.jsonl");
+        // A limit on the size of a file refuses in the middle of a chunk, as a full disk does.
+        let name = "files::tests::a_full_disk_leaves_whole_chunks_only";
+        let script = format!("trap '' XFSZ; ulimit -f 1; exec \"$0\" --exact {name} --nocapture");
+        let test = std::env::current_exe().expect("the test's own path");
+        let output = Command::new("sh").arg("-c").arg(script).arg(test).env(FILE, &path).output().expect("a child");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(fs::metadata(&path).expect("filled").len() > 0);
+    }
+
+    /// Fills the file until it is refused, then goes on with what still fits.
+    fn fill(path: &Path) {
+        let mut file = AppendFile::open(path, 0).expect("opens");
+        let error = (0..1000).find_map(|_| file.append(&[7; 100]).err()).expect("refused at some time");
+        assert!(error.to_string().contains("x.jsonl") && error.to_string().contains("--resume"), "{error}");
+        let len = fs::metadata(path).expect("there").len();
+        assert_eq!(len % 100, 0, "half a chunk stayed");
+        file.append(&[7; 2]).expect("fits");
+        assert_eq!(fs::metadata(path).expect("there").len(), len + 2);
+    }
+
+    #[test]
+    fn a_failed_replacement_keeps_the_old_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x");
+        replace(&path, |file| file.write_all(b"old").map_err(io("write", &path))).expect("written");
+        let full = || io("write", &path)(std::io::ErrorKind::StorageFull.into());
+        replace(&path, |file| file.write_all(b"ne").map_err(io("write", &path)).and(Err(full()))).expect_err("refused");
+        assert_eq!(fs::read(&path).expect("read"), b"old");
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1, "nothing half-written stays");
+    }
+}

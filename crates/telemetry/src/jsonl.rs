@@ -125,13 +125,15 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_leaves_no_half_line() {
+    fn a_missing_folder_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let error = open(&folder.path().join("missing/x.jsonl"), None).expect_err("no folder");
         assert!(error.to_string().contains("missing"), "{error}");
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         /// A run of `steps` steps that is killed anywhere (also within a line) and resumed from any step that its
         /// file reaches ends with each step once, in order.
         #[test]
