@@ -1,6 +1,6 @@
 //! Times sampling and a supervised step at the shape of `peers/hf_generate.py`, and the machine's matrix rate beside them.
 //!
-//! usage: speed MODEL BATCH PROMPT_TOKENS NEW_TOKENS [bf16]
+//! usage: `speed MODEL BATCH PROMPT_TOKENS NEW_TOKENS [bf16]`
 //! prints: joust gen_tokens_per_s=.. train_tokens_per_s=.. matmul_gflops=..
 
 use std::{error::Error, path::Path, sync::Arc, time::Instant};
