@@ -28,8 +28,8 @@ test: setup ## Run all tests; those that need the Python environment run if `mak
 	@cargo build --quiet -p joust -p joust-testkit
 	@python3 scripts/python_tests.py --venv $(VENV) --bin $(CARGO_TARGET_DIR)/debug
 
-test-kills: build ## Kill and resume a run 200 times and compare the weights
-	@JOUST_KILLS=200 cargo test --quiet -p joust --test kill_resume -- --nocapture
+test-kills: build ## Kill and resume a run 50 times and compare the weights
+	@JOUST_KILLS=50 cargo test --quiet -p joust --test kill_resume -- --nocapture
 
 lint: setup ## Formatting, clippy and documentation with warnings denied
 	@cargo fmt --all --check

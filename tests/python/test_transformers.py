@@ -1,6 +1,7 @@
 """transformers opens what joust reads and writes, and computes the same logits (max abs 1e-4 in float32)."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -59,7 +60,40 @@ def llama3_with_old_keys(folder):
     return model
 
 
+CHAT = ("{{ bos_token }}{% for m in messages %}\n    {% if m['role'] == 'system' %}\n[{{ m['content'].strip() }}]{% else %}\n"
+        "<{{ m['role'] }}> {{ m['content'] }}{{ eos_token }}{% endif %}\n{% endfor %}\n{% if add_generation_prompt %}<assistant>{% endif %}")
+MESSAGES = [{"role": "system", "content": " Be kind. "}, {"role": "user", "content": "Hello"},
+            {"role": "assistant", "content": "Hi!"}, {"role": "user", "content": "Who had a kite?"}]
+
+
+def chat_prompts_are_the_same(folder):
+    """The template as a file of today and inside tokenizer_config.json as before; no BOS is doubled."""
+    shutil.copytree(BASE, folder, dirs_exist_ok=True)
+    prompts = os.path.join(folder, "prompts.jsonl")
+    with open(prompts, "w") as file:
+        file.write(json.dumps({"prompt": MESSAGES}) + "\n" + json.dumps({"messages": MESSAGES + [{"role": "assistant", "content": "Tom"}]}) + "\n")
+    config_path = os.path.join(folder, "tokenizer_config.json")
+    config = json.load(open(config_path))
+    template_path = os.path.join(folder, "chat_template.jinja")
+    for today in (True, False):
+        if today:
+            open(template_path, "w").write(CHAT)
+        else:
+            os.remove(template_path)
+            json.dump(dict(config, chat_template=CHAT), open(config_path, "w"))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        text = tokenizer.apply_chat_template(MESSAGES, add_generation_prompt=True, tokenize=False)
+        expected = tokenizer(text, add_special_tokens=False)["input_ids"]
+        out = joust("joust", "sample", folder, "--prompts", prompts, "--max-new-tokens", 1, "--json")
+        for line in out.splitlines():
+            assert json.loads(line)["prompt_ids"] == expected, (today, text)
+    print(f"chat prompts of {len(expected)} ids are the same, from both kinds of folder")
+
+
 def main():
+    with tempfile.TemporaryDirectory() as folder:
+        chat_prompts_are_the_same(folder)
+
     with tempfile.TemporaryDirectory() as folder:
         policy = online_dpo_policy(folder)
         model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32).eval()

@@ -15,6 +15,7 @@ use crate::{args::SampleArgs, model, optim};
 #[derive(Serialize)]
 struct Line<'a> {
     prompt: &'a str,
+    prompt_ids: &'a [u32],
     sample_index: u32,
     token_ids: &'a [u32],
     logprobs: &'a [f32],
@@ -53,7 +54,7 @@ pub async fn run(args: SampleArgs) -> anyhow::Result<ExitCode> {
     let engine = Engine::start(Device::cpu(), 64)?;
     for sampled in engine.submit(request).collect(prompts.len() * args.samples as usize).await? {
         let text = model.tokenizer.decode(&sampled.token_ids)?;
-        print(&args, &prompts[sampled.prompt].0, &sampled, text)?;
+        print(&args, &prompts[sampled.prompt], &sampled, text)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -71,10 +72,15 @@ fn prompts(args: &SampleArgs, model: &model::LanguageModel) -> anyhow::Result<Ve
     prompts.iter().take(args.limit).map(encode).collect()
 }
 
-fn print(args: &SampleArgs, prompt: &str, sampled: &Sampled, text: String) -> anyhow::Result<()> {
+fn print(
+    args: &SampleArgs,
+    (prompt, prompt_ids): &(String, Vec<u32>),
+    sampled: &Sampled,
+    text: String,
+) -> anyhow::Result<()> {
     if args.json {
         let Sampled { sample_index, token_ids, logprobs, finish, .. } = sampled;
-        let line = Line { prompt, sample_index: *sample_index, token_ids, logprobs, text, finish: *finish };
+        let line = Line { prompt, prompt_ids, sample_index: *sample_index, token_ids, logprobs, text, finish: *finish };
         println!("{}", serde_json::to_string(&line)?);
     } else {
         let cut = if sampled.finish == Finish::Length { " [cut]" } else { "" };

@@ -1,6 +1,6 @@
 //! Kill and resume: a deterministic run that is killed again and again ends in the weights of the run that was not (R1, R2, R6).
 //!
-//! `JOUST_KILLS` sets the number of kills (default 50; `make test-kills` makes 200): half at random moments, half at named points
+//! `JOUST_KILLS` sets the number of kills (default 50; `make test-kills` prints the line): half at random moments, half at named points
 //! around every commit.
 
 use std::{

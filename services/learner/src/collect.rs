@@ -6,10 +6,12 @@ use joust_core::{Outcome, Shutdown, decode};
 use joust_queue::{Consumer, Lease, Leased, Queue, Topic};
 use tokio::time::Instant;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// How long one wait for outcomes lasts before leases are looked after.
 const POLL: Duration = Duration::from_millis(500);
+/// After so many empty waits the dead letters are looked at.
+const LOOK_FOR_DEAD: u32 = 20;
 /// Leases are renewed this often; the queue's lease time is several times as long.
 const RENEW: Duration = Duration::from_secs(5);
 
@@ -35,11 +37,16 @@ impl Collector {
         range: std::ops::Range<u64>,
         shutdown: &Shutdown,
     ) -> Result<Option<Vec<(Lease, Outcome)>>> {
+        let mut idle = 0;
         while self.held.range(range.clone()).count() < (range.end - range.start) as usize {
             let leased = tokio::select! {
                 leased = self.queue.take(&self.topic, &self.consumer, 64, POLL) => leased?,
                 () = shutdown.wait() => return Ok(None),
             };
+            idle = if leased.is_empty() { idle + 1 } else { 0 };
+            if idle > 0 && idle % LOOK_FOR_DEAD == 0 {
+                self.refuse_dead_letters().await?;
+            }
             for Leased { lease, item, .. } in leased {
                 let outcome: Outcome = decode("outcome", &item.body)?;
                 self.held.insert(outcome.position, (lease, outcome));
@@ -49,6 +56,21 @@ impl Collector {
         let rest = self.held.split_off(&range.end);
         let step = std::mem::replace(&mut self.held, rest);
         Ok(Some(step.into_values().collect()))
+    }
+
+    /// A prompt or rollout that was given up will never have an outcome; waiting for it would be silent.
+    async fn refuse_dead_letters(&self) -> Result<()> {
+        let run = &self.topic.run;
+        for topic in [Topic::prompts(run), Topic::rollouts(run), self.topic.clone()] {
+            if let Some(dead) = self.queue.dead(&topic).await?.first() {
+                return Err(Error::DeadLetter {
+                    topic: topic.to_string(),
+                    id: dead.item.id.to_string(),
+                    reason: dead.reason.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Keeps what is held alive while a step trains.

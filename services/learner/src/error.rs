@@ -36,6 +36,18 @@ pub enum Error {
         /// The example.
         id: String,
     },
+    /// A record of a step was given up, so the step cannot be completed.
+    #[error(
+        "record {id} of topic {topic} was given up ({reason}); its step cannot be completed, mend the cause and start a new run"
+    )]
+    DeadLetter {
+        /// The topic.
+        topic: String,
+        /// The record.
+        id: String,
+        /// Why it was given up.
+        reason: String,
+    },
     /// The trainer's thread failed.
     #[error("the trainer's thread failed: {0}")]
     Worker(String),
