@@ -4,7 +4,7 @@
 usage: bench.py --bin FOLDER_OF_BINARIES [--rounds 2] [--models tiny,smol]
 
 The peers are ../shared/peers/*.py, run by this interpreter (`make bench` gives the pinned environment). Pairs per second of joust
-are those of `joust run`, first step left out, the same reward (vowels), prompts and lengths as the peer's. joust keeps float32
+are those of `joust run`, first step left out, with the peer's reward (vowels), prompts and lengths, strictly on policy as it. joust keeps float32
 masters and AdamW moments; the peers train in pure bfloat16. The bound is the floating-point operations of a step over the matrix
 rate (2048 x 2048 x 2048, bfloat16) measured in the same run.
 """
@@ -49,6 +49,8 @@ micro_batch = {prompts}
 learning_rate = 1e-5
 steps = {steps}
 checkpoint_every = 1000
+[pipeline]
+max_staleness = 0
 [eval]
 every = 0
 [output]
