@@ -44,7 +44,7 @@ impl Collector {
                 () = shutdown.wait() => return Ok(None),
             };
             idle = if leased.is_empty() { idle + 1 } else { 0 };
-            if idle > 0 && idle % LOOK_FOR_DEAD == 0 {
+            if idle > 0 && idle.is_multiple_of(LOOK_FOR_DEAD) {
                 self.refuse_dead_letters().await?;
             }
             for Leased { lease, item, .. } in leased {
