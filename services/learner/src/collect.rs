@@ -37,7 +37,7 @@ impl Collector {
         range: std::ops::Range<u64>,
         shutdown: &Shutdown,
     ) -> Result<Option<Vec<(Lease, Outcome)>>> {
-        let mut idle = 0;
+        let mut idle = 0u32;
         while self.held.range(range.clone()).count() < (range.end - range.start) as usize {
             let leased = tokio::select! {
                 leased = self.queue.take(&self.topic, &self.consumer, 64, POLL) => leased?,
