@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the stories corpus: short, varied stories with happy, plain and sad endings, and openings to continue.
 
-usage: generate.py --out CORPUS.jsonl [--count 20000] [--seed 0] [--prompts PROMPTS.jsonl]
+usage: generate.py --out CORPUS.jsonl [--count 30000] [--seed 0] [--prompts PROMPTS.jsonl]
 
 A story is an opening (the prompt), one or two events, a turn and an ending. The same openings lead to all three moods, so that
 a model trained on it can be steered towards any of them. Lines are {"prompt": ..., "completion": ...}.
@@ -115,7 +115,7 @@ def write(path, rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--count", type=int, default=20000)
+    parser.add_argument("--count", type=int, default=30000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--prompts", help="also write 600 distinct openings to this file")
     args = parser.parse_args()
