@@ -4,6 +4,7 @@
 //! survive a record that kills its process, or it would kill every process after it too.
 
 use std::{
+    fs::{self, File, OpenOptions, TryLockError},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -12,7 +13,7 @@ use std::{
 use joust_core::failpoint;
 use redb::{
     Builder, Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
-    TableHandle, WriteTransaction,
+    TableHandle, WriteTransaction, backends::FileBackend,
 };
 
 use crate::{
@@ -34,14 +35,47 @@ const fn definition(table: Table) -> TableDefinition<'static, Bytes, Bytes> {
 
 /// A redb file.
 pub(crate) struct Embedded {
-    db: Database,
+    /// `None` only while it is dropped.
+    db: Option<Database>,
     path: PathBuf,
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // A database that has panicked panics again when it is closed; what it acknowledged is on the disk already.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.db.take())));
+    }
 }
 
 impl Embedded {
     /// Opens the file, or makes it.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        Self::build(path, |builder| builder.create(path))
+        if holds_bytes(path) {
+            return Self::build(path, |builder| builder.create(path));
+        }
+        Self::make(path)
+    }
+
+    /// Makes the file beside its place and moves it there whole: redb refuses a file whose maker was killed half-way.
+    fn make(path: &Path) -> Result<Self> {
+        let failed = |error: io::Error| storage(path, error);
+        let draft = path.with_added_extension("new");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&draft);
+        let file = file.map_err(failed)?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Error::Locked { path: path.to_owned() },
+            TryLockError::Error(error) => failed(error),
+        })?;
+        // Another process may have made the file between the first look and the lock.
+        if holds_bytes(path) {
+            return Self::build(path, |builder| builder.create(path));
+        }
+        file.set_len(0).map_err(failed)?;
+        let store = Self::build(path, |builder| builder.create_with_backend(FileBackend::new(file)?))?;
+        fs::rename(&draft, path).map_err(failed)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        Ok(store)
     }
 
     /// Opens a queue over another medium, for tests of a failing one.
@@ -53,15 +87,12 @@ impl Embedded {
     fn build(path: &Path, open: impl FnOnce(&Builder) -> std::result::Result<Database, DatabaseError>) -> Result<Self> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
-        let corrupt = |reason: String| Error::Corrupt { path: path.to_owned(), reason };
-        // redb checks parts of a damaged file by assertions; they must not take the process down.
-        let opened = catch_unwind(AssertUnwindSafe(|| {
+        let mut store = guard(path, || {
             let db = open(&builder).map_err(|error| storage(path, error))?;
-            let store = Self { db, path: path.to_owned() };
+            let store = Self { db: Some(db), path: path.to_owned() };
             store.check_schema()?;
             Ok(store)
-        }));
-        let mut store = opened.unwrap_or_else(|_| Err(corrupt("its pages contradict each other".into())))?;
+        })?;
         store.write(|tables| tables.set(Table::Meta, SCHEMA_KEY, &SCHEMA.to_be_bytes()))?;
         Ok(store)
     }
@@ -84,8 +115,12 @@ impl Embedded {
         Err(Error::Version { path: self.path.clone(), found, expected: SCHEMA })
     }
 
+    fn db(&self) -> &Database {
+        self.db.as_ref().expect("only dropping takes it out")
+    }
+
     fn begin_read(&self) -> Result<ReadTransaction> {
-        self.db.begin_read().map_err(|error| storage(&self.path, error))
+        self.db().begin_read().map_err(|error| storage(&self.path, error))
     }
 }
 
@@ -93,20 +128,34 @@ impl Store for Embedded {
     const BLOCKS: bool = true;
 
     fn write<T>(&mut self, change: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
-        let txn = self.db.begin_write().map_err(|error| storage(&self.path, error))?;
-        let out = change(&mut Writing::open(&txn, &self.path)?)?;
-        failpoint::pass("queue_before_commit");
-        txn.commit().map_err(|error| storage(&self.path, error))?;
-        failpoint::pass("queue_after_commit");
-        Ok(out)
+        guard(&self.path, || {
+            let txn = self.db().begin_write().map_err(|error| storage(&self.path, error))?;
+            let out = change(&mut Writing::open(&txn, &self.path)?)?;
+            failpoint::pass("queue_before_commit");
+            txn.commit().map_err(|error| storage(&self.path, error))?;
+            failpoint::pass("queue_after_commit");
+            Ok(out)
+        })
     }
 
     fn read<T>(&self, look: impl FnOnce(&dyn View) -> Result<T>) -> Result<T> {
-        let txn = self.begin_read()?;
-        let open = |table| txn.open_table(definition(table)).map_err(|error| storage(&self.path, error));
-        let tables = Table::ALL.into_iter().map(open).collect::<Result<_>>()?;
-        look(&Reading { tables, path: &self.path })
+        guard(&self.path, || {
+            let txn = self.begin_read()?;
+            let open = |table| txn.open_table(definition(table)).map_err(|error| storage(&self.path, error));
+            let tables = Table::ALL.into_iter().map(open).collect::<Result<_>>()?;
+            look(&Reading { tables, path: &self.path })
+        })
     }
+}
+
+/// Runs a look or a change; redb checks parts of a damaged file by assertions, which must not take the process down.
+fn guard<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let corrupt = |_| Err(Error::Corrupt { path: path.to_owned(), reason: "its pages contradict each other".into() });
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(corrupt)
+}
+
+fn holds_bytes(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.len() > 0)
 }
 
 struct Reading<'a> {
@@ -189,9 +238,7 @@ fn storage(path: &Path, error: impl Into<redb::Error>) -> Error {
     let path = path.to_owned();
     match error.into() {
         redb::Error::DatabaseAlreadyOpen => Error::Locked { path },
-        redb::Error::Io(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-            Error::DiskFull { path }
-        }
+        redb::Error::Io(error) if has_no_room(&error) => Error::DiskFull { path },
         redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
             Error::Corrupt { path, reason: error.to_string() }
         }
@@ -204,4 +251,9 @@ fn storage(path: &Path, error: impl Into<redb::Error>) -> Error {
         }
         error => Error::Storage { path, reason: error.to_string() },
     }
+}
+
+fn has_no_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
