@@ -23,7 +23,7 @@ impl Snapshot {
     /// [`joust_model::Error`] if a tensor is missing or cannot be read.
     pub fn new(config: &ModelConfig, weights: &Weights, id: ModelRef) -> joust_model::Result<Self> {
         let copy = weights.snapshot(config.dtype.kind());
-        Ok(Self { id, config: config.clone(), model: Mutex::new(Llama::stacked(config, &copy)?) })
+        Ok(Self { id, config: config.clone(), model: Mutex::new(Llama::for_sampling(config, &copy)?) })
     }
 
     /// Returns shape and constants.

@@ -30,6 +30,9 @@ const BELOW_ONE: f64 = 1.0 - 1.2e-7;
 /// Token ids `[B]` (int64), and their log-probs in nats `[B]` (float32) under the plain softmax of `logits`: at temperature 1
 /// and without filters, whatever they were drawn with.
 pub fn draw(logits: &Tensor, uniforms: &[f64], params: &SamplingParams) -> (Tensor, Tensor) {
+    if let Some(drawn) = draw_fused(logits, uniforms, params) {
+        return drawn;
+    }
     let shifted = logits - logits.amax([1i64].as_slice(), true);
     let weights = shifted.exp();
     let normaliser = weights.sum_dim_intlist(1i64, false, Kind::Float).log(); // [B]
@@ -42,6 +45,16 @@ pub fn draw(logits: &Tensor, uniforms: &[f64], params: &SamplingParams) -> (Tens
     let picked = shifted.gather(1, &ids.unsqueeze(1), false).squeeze_dim(1);
     let logprobs = picked - normaliser;
     (ids, logprobs)
+}
+
+/// Draws in two passes over the logits where nothing is filtered and they lie on the CPU.
+fn draw_fused(logits: &Tensor, uniforms: &[f64], params: &SamplingParams) -> Option<(Tensor, Tensor)> {
+    let filtered = params.top_p < 1.0 || (params.top_k > 0 && params.top_k < logits.size()[1]);
+    if filtered || params.temperature == 0.0 || logits.device() != tch::Device::Cpu {
+        return None;
+    }
+    let (ids, logprobs) = joust_torch::draw(logits, uniforms, params.temperature).ok()?;
+    Some((Tensor::from_slice(&ids), Tensor::from_slice(&logprobs)))
 }
 
 /// Sets the weights of tokens outside top-k and top-p to 0.

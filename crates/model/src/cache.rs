@@ -4,7 +4,7 @@
 
 use tch::Tensor;
 
-/// Keys and values of one layer, `[B, kv heads, capacity, D]`.
+/// Keys and values of one layer, `[B, capacity, kv heads, D]`: a token's heads lie together, as the projection gives them.
 #[derive(Debug)]
 pub(crate) struct LayerCache {
     pub(crate) keys: Tensor,
@@ -48,11 +48,12 @@ impl KvCache {
 }
 
 impl LayerCache {
-    /// Writes `[B, kv heads, T, D]` at `at` and returns views of all that is held.
+    /// Writes `[B, kv heads, T, D]` at `at` and returns views of all that is held, in the same order.
     pub(crate) fn append(&self, keys: &Tensor, values: &Tensor, at: i64) -> (Tensor, Tensor) {
         let new = keys.size()[2];
-        self.keys.narrow(2, at, new).copy_(keys);
-        self.values.narrow(2, at, new).copy_(values);
-        (self.keys.narrow(2, 0, at + new), self.values.narrow(2, 0, at + new))
+        self.keys.narrow(1, at, new).copy_(&keys.transpose(1, 2));
+        self.values.narrow(1, at, new).copy_(&values.transpose(1, 2));
+        let held = |cache: &Tensor| cache.narrow(1, 0, at + new).transpose(1, 2);
+        (held(&self.keys), held(&self.values))
     }
 }

@@ -55,6 +55,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The C++ border refused.
+    #[error(transparent)]
+    Border(#[from] joust_torch::Error),
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

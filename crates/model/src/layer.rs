@@ -1,32 +1,45 @@
 //! One decoder layer: grouped-query attention and a gated MLP, each behind an RMS norm.
 
+use joust_torch::{Packed, Past, RopeHeads, add_rms_norm, attend_one, can_attend, rms_norm, rope, swiglu};
 use tch::{Kind, Tensor};
 
-use crate::{ModelConfig, Result, Weights, cache::LayerCache, rope::rotate};
+use crate::{ModelConfig, Result, Weights, cache::LayerCache, weights::STACKS};
 
-/// Projections that read the same input: one matrix when stacked, else one a name.
-#[derive(Debug)]
-struct Projections {
-    matrices: Vec<Tensor>,
-    sizes: Vec<i64>,
+/// Returns the projections that read one input as one matrix: the stacked one if the weights hold it, else a new one.
+fn stacked(weights: &Weights, stack: &str, names: &[String]) -> Result<Tensor> {
+    if let Ok(whole) = weights.get(stack) {
+        return Ok(whole.shallow_clone());
+    }
+    let parts: Vec<&Tensor> = names.iter().map(|name| weights.get(name)).collect::<Result<_>>()?;
+    Ok(Tensor::cat(&parts, 0))
 }
 
-impl Projections {
-    fn new(weights: &Weights, names: &[String], stacked: bool) -> Result<Self> {
-        let parts: Vec<&Tensor> = names.iter().map(|name| weights.get(name)).collect::<Result<_>>()?;
-        let sizes = parts.iter().map(|part| part.size()[0]).collect();
-        let matrices = if stacked {
-            vec![Tensor::cat(&parts, 0)]
-        } else {
-            parts.iter().map(|part| part.shallow_clone()).collect()
-        };
-        Ok(Self { matrices, sizes })
+/// A matrix in the layout that its use asks for.
+#[derive(Debug)]
+pub(crate) enum Matrix {
+    Plain(Tensor),
+    Packed(Packed),
+}
+
+impl Matrix {
+    /// Packs the matrix if `packed` and the device gains by it; gradients pass only through plain ones.
+    pub(crate) fn new(matrix: Tensor, packed: bool) -> Result<Self> {
+        let blocks = if packed { Packed::new(&matrix)? } else { None };
+        Ok(blocks.map_or(Self::Plain(matrix), Self::Packed))
     }
 
-    fn forward(&self, x: &Tensor) -> Vec<Tensor> {
-        match self.matrices.as_slice() {
-            [stacked] if self.sizes.len() > 1 => linear(x, stacked).split_with_sizes(&self.sizes, -1),
-            matrices => matrices.iter().map(|matrix| linear(x, matrix)).collect(),
+    fn linear(&self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Plain(matrix) => linear(x, matrix),
+            Self::Packed(packed) => packed.linear(x, false).expect(SHAPES),
+        }
+    }
+
+    /// Multiplies with the result in float32.
+    pub(crate) fn wide(&self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Plain(matrix) => linear(x, matrix).to_kind(Kind::Float),
+            Self::Packed(packed) => packed.linear(x, true).expect(SHAPES),
         }
     }
 }
@@ -35,11 +48,11 @@ impl Projections {
 #[derive(Debug)]
 pub(crate) struct Layer {
     input_norm: Tensor,
-    qkv: Projections,
-    output: Tensor,
+    qkv: Matrix,
+    output: Matrix,
     post_norm: Tensor,
-    gate_up: Projections,
-    down: Tensor,
+    gate_up: Matrix,
+    down: Matrix,
 }
 
 /// What all layers of one forward pass share.
@@ -48,6 +61,10 @@ pub(crate) struct Pass<'a> {
     pub(crate) rope: (Tensor, Tensor),
     /// Additive mask, or `None` for plain causal attention.
     pub(crate) mask: Option<Tensor>,
+    /// Scores are held whole; the mask is then `[T, T]`.
+    pub(crate) whole: bool,
+    /// Left padding of each row, `[B]`, if any has some.
+    pub(crate) padding: Option<&'a Tensor>,
     /// Where new tokens are written in the cache.
     pub(crate) at: i64,
 }
@@ -57,71 +74,101 @@ pub(crate) fn linear(x: &Tensor, matrix: &Tensor) -> Tensor {
     x.linear(matrix, None::<Tensor>)
 }
 
-/// Normalises by the root mean square in float32, then scales, as Hugging Face's `LlamaRMSNorm` does.
-pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
-    let wide = x.to_kind(Kind::Float);
-    let mean = wide.square().mean_dim(-1i64, true, Kind::Float);
-    (wide * (mean + eps).rsqrt()).to_kind(x.kind()) * weight
+/// The residual stream and what the last block adds to it; the sum is made together with the next norm.
+pub(crate) struct Stream {
+    pub(crate) x: Tensor,
+    pub(crate) more: Option<Tensor>,
+}
+
+/// Why libtorch cannot refuse the layers' operations.
+const SHAPES: &str = "shapes were checked when the model was built";
+
+impl Stream {
+    /// Adds what is waiting and returns the normalised sum.
+    pub(crate) fn normed(&mut self, weight: &Tensor, eps: f64) -> Tensor {
+        let Some(more) = self.more.take() else {
+            return rms_norm(&self.x, weight, eps).expect(SHAPES);
+        };
+        let (sum, out) = add_rms_norm(&self.x, &more, weight, eps).expect(SHAPES);
+        self.x = sum;
+        out
+    }
 }
 
 impl Layer {
-    pub(crate) fn new(weights: &Weights, index: usize, stacked: bool) -> Result<Self> {
+    pub(crate) fn new(weights: &Weights, index: usize, packed: bool) -> Result<Self> {
         let name = |part: &str| format!("model.layers.{index}.{part}.weight");
         let get = |part: &str| weights.get(&name(part)).map(Tensor::shallow_clone);
-        let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(name);
-        let gate_up = ["mlp.gate_proj", "mlp.up_proj"].map(name);
+        let [qkv, gate_up] = STACKS.map(|(stack, parts)| {
+            stacked(weights, &name(stack), &parts.iter().map(|part| name(part)).collect::<Vec<_>>())
+        });
         Ok(Self {
             input_norm: get("input_layernorm")?,
-            qkv: Projections::new(weights, &qkv, stacked)?,
-            output: get("self_attn.o_proj")?,
+            qkv: Matrix::new(qkv?, packed)?,
+            output: Matrix::new(get("self_attn.o_proj")?, packed)?,
             post_norm: get("post_attention_layernorm")?,
-            gate_up: Projections::new(weights, &gate_up, stacked)?,
-            down: get("mlp.down_proj")?,
+            gate_up: Matrix::new(gate_up?, packed)?,
+            down: Matrix::new(get("mlp.down_proj")?, packed)?,
         })
     }
 
-    /// Computes `[B, T, H]` from `[B, T, H]`.
-    pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>, cache: Option<&LayerCache>) -> Tensor {
+    /// Runs `[B, T, H]` through attention and MLP.
+    pub(crate) fn forward(&self, stream: &mut Stream, pass: &Pass<'_>, cache: Option<&LayerCache>) {
         let eps = pass.config.rms_norm_eps;
-        let x = x + self.attention(&rms_norm(x, &self.input_norm, eps), pass, cache);
-        let parts = self.gate_up.forward(&rms_norm(&x, &self.post_norm, eps));
-        &x + linear(&(parts[0].silu() * &parts[1]), &self.down)
+        let normed = stream.normed(&self.input_norm, eps);
+        stream.more = Some(self.attention(&normed, pass, cache));
+        let normed = stream.normed(&self.post_norm, eps);
+        stream.more = Some(self.down.linear(&swiglu(&self.gate_up.linear(&normed)).expect(SHAPES)));
     }
 
     fn attention(&self, x: &Tensor, pass: &Pass<'_>, cache: Option<&LayerCache>) -> Tensor {
         let (batch, tokens, _) = x.size3().expect("hidden states are [B, T, H]");
-        let dim = pass.config.head_dim;
-        let heads = |part: &Tensor| part.view([batch, tokens, -1, dim]).transpose(1, 2); // [B, heads, T, D]
-        let parts = self.qkv.forward(x);
-        let query = rotate(&heads(&parts[0]), &pass.rope);
-        let key = rotate(&heads(&parts[1]), &pass.rope);
-        let value = heads(&parts[2]);
+        let qkv = self.qkv.linear(x);
+        let heads = RopeHeads {
+            heads: pass.config.num_attention_heads,
+            kv_heads: pass.config.num_key_value_heads,
+            repeat: cache.is_none(),
+        };
+        if let Some(cache) = cache.filter(|_| tokens == 1 && can_attend(&qkv)) {
+            let past = Past { keys: &cache.keys, values: &cache.values, padding: pass.padding, at: pass.at };
+            return self.output.linear(&attend_one(&qkv, &pass.rope, past, heads.heads).expect(SHAPES));
+        }
+        let [query, key, value] = rope(&qkv, &pass.rope, heads).expect(SHAPES);
         let (key, value) = match cache {
             Some(cache) => cache.append(&key, &value, pass.at),
             None => (key, value),
         };
-        let mixed = if tokens == 1 && cache.is_some() {
-            attend_one(&query, (&key, &value), pass.mask.as_ref())
-        } else {
-            attend_many(&query, (&key, &value), pass.mask.as_ref())
-        };
-        linear(&mixed.transpose(1, 2).reshape([batch, tokens, -1]), &self.output)
+        let mixed = attend(&query, (&key, &value), pass);
+        self.output.linear(&mixed.transpose(1, 2).reshape([batch, tokens, -1]))
     }
 }
 
-/// Attends from one new token a row; the heads of a group stand in as query rows, so keys are not repeated.
-fn attend_one(query: &Tensor, (key, value): (&Tensor, &Tensor), mask: Option<&Tensor>) -> Tensor {
-    let (batch, heads, _, dim) = query.size4().expect("queries are [B, heads, T, D]");
-    let kv_heads = key.size()[1];
-    let grouped = query.view([batch, kv_heads, heads / kv_heads, dim]);
-    Tensor::scaled_dot_product_attention(&grouped, key, value, mask, 0.0, false, None, false)
-        .view([batch, heads, 1, dim])
-}
+/// Longest rows, in tokens, whose scores are held whole in bfloat16 on a CPU.
+///
+/// libtorch's blocked attention makes one oneDNN primitive for each block of each head there; up to here, whole products take
+/// 0.3 to 0.6 of its time forward and backward.
+pub(crate) const WHOLE_TOKENS: i64 = 512;
 
 /// Attends from several tokens a row: causal, or under an additive mask that includes causality.
-fn attend_many(query: &Tensor, (key, value): (&Tensor, &Tensor), mask: Option<&Tensor>) -> Tensor {
+fn attend(query: &Tensor, (key, value): (&Tensor, &Tensor), pass: &Pass<'_>) -> Tensor {
     let groups = query.size()[1] / key.size()[1];
     let repeat =
         |x: &Tensor| if groups == 1 { x.shallow_clone() } else { x.repeat_interleave_self_int(groups, 1, None) };
-    Tensor::scaled_dot_product_attention(query, &repeat(key), &repeat(value), mask, 0.0, mask.is_none(), None, false)
+    let (key, value, mask) = (repeat(key), repeat(value), pass.mask.as_ref());
+    if let Some(mask) = mask.filter(|_| pass.whole) {
+        return attend_whole(query, (&key, &value), mask);
+    }
+    // One new token looks at all that lies before it; "causal" would let it see the first token only.
+    let causal = mask.is_none() && query.size()[2] > 1;
+    Tensor::scaled_dot_product_attention(query, &key, &value, mask, 0.0, causal, None, false)
+}
+
+/// Attends through whole score matrices, `mask` `[T, T]` added; scores are rounded as Hugging Face's eager attention does.
+fn attend_whole(query: &Tensor, (key, value): (&Tensor, &Tensor), mask: &Tensor) -> Tensor {
+    let (batch, heads, tokens, dim) = query.size4().expect("queries are [B, heads, T, D]");
+    let flat = |x: &Tensor| x.reshape([batch * heads, tokens, dim]);
+    let mask = mask.expand([batch * heads, tokens, tokens], false);
+    let scale = 1.0 / (dim as f64).sqrt();
+    let scores = mask.baddbmm(&flat(query), &flat(key).transpose(1, 2), 1.0, scale);
+    scores.softmax(-1, None::<Kind>).bmm(&flat(value)).view([batch, heads, tokens, dim])
 }

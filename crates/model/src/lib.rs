@@ -1,7 +1,7 @@
 //! Llama-type decoders and reward heads; Hugging Face folders in and out.
 //!
 //! Weights keep the keys of the Hugging Face checkpoint from the file to the optimizer. Sampling and training use the same
-//! forward code; only sampling stacks projections ([`Llama::stacked`]) and holds a KV cache.
+//! forward code; only sampling packs its matrices for few rows ([`Llama::for_sampling`]) and holds a KV cache.
 
 mod cache;
 mod config;

@@ -2,12 +2,13 @@
 //!
 //! See "LLaMA: Open and Efficient Foundation Language Models", Touvron et al., <https://arxiv.org/abs/2302.13971>.
 
+use joust_torch::Limits;
 use tch::{Kind, Tensor};
 
 use crate::{
     Head, KvCache, ModelConfig, Result, Weights,
     cache::LayerCache,
-    layer::{Layer, Pass, linear, rms_norm},
+    layer::{Layer, Matrix, Pass, Stream, WHOLE_TOKENS, linear},
     rope::Rope,
 };
 
@@ -19,11 +20,16 @@ pub struct Llama {
     layers: Vec<Layer>,
     norm: Tensor,
     head: Tensor,
+    /// The head for sampling, in the layout of [`Matrix`].
+    decode_head: Matrix,
     rope: Rope,
 }
 
 impl Llama {
     /// Builds the decoder on the given tensors, which stay the leaves of gradients.
+    ///
+    /// Projections of one input are stacked into one matrix each, a copy unless the weights hold it under
+    /// [`Weights::stacked_keys`].
     ///
     /// # Errors
     /// [`crate::Error::Tensor`] if a tensor is missing.
@@ -31,28 +37,29 @@ impl Llama {
         Self::build(config, weights, false)
     }
 
-    /// Builds the decoder for sampling: projections of one input are stacked into one matrix each.
+    /// Builds the decoder for sampling: matrices are laid out for few rows, and nothing is recorded for gradients.
     ///
     /// # Errors
     /// [`crate::Error::Tensor`] if a tensor is missing.
-    pub fn stacked(config: &ModelConfig, weights: &Weights) -> Result<Self> {
+    pub fn for_sampling(config: &ModelConfig, weights: &Weights) -> Result<Self> {
         tch::no_grad(|| Self::build(config, weights, true))
     }
 
-    fn build(config: &ModelConfig, weights: &Weights, stacked: bool) -> Result<Self> {
+    fn build(config: &ModelConfig, weights: &Weights, packed: bool) -> Result<Self> {
         let embedding = weights.get("model.embed_tokens.weight")?.shallow_clone();
         let head = match config.head {
             Head::Score => weights.get("score.weight")?.shallow_clone(),
             Head::CausalLm if config.tie_word_embeddings => embedding.shallow_clone(),
             Head::CausalLm => weights.get("lm_head.weight")?.shallow_clone(),
         };
-        let layers = (0..config.num_hidden_layers).map(|i| Layer::new(weights, i, stacked)).collect::<Result<_>>()?;
+        let layers = (0..config.num_hidden_layers).map(|i| Layer::new(weights, i, packed)).collect::<Result<_>>()?;
         Ok(Self {
             rope: Rope::new(config, embedding.kind(), embedding.device()),
             config: config.clone(),
             layers,
             norm: weights.get("model.norm.weight")?.shallow_clone(),
             embedding,
+            decode_head: Matrix::new(head.shallow_clone(), packed)?,
             head,
         })
     }
@@ -71,13 +78,16 @@ impl Llama {
     ///
     /// Attention is causal over whole rows: rows shorter than T are padded on the right, where nothing real looks.
     pub fn hidden(&self, ids: &Tensor) -> Tensor {
-        let positions = Tensor::arange(ids.size()[1], (Kind::Int64, ids.device()));
-        let pass = Pass { config: &self.config, rope: self.rope.at(&positions), mask: None, at: 0 };
-        let mut x = self.embed(ids);
+        let (tokens, kind, device) = (ids.size()[1], self.embedding.kind(), ids.device());
+        let rope = self.rope.at(&Tensor::arange(tokens, (Kind::Int64, device)));
+        let whole = kind == Kind::BFloat16 && device == tch::Device::Cpu && tokens <= WHOLE_TOKENS;
+        let mask = whole.then(|| Tensor::full([tokens, tokens], f64::NEG_INFINITY, (kind, device)).triu(1));
+        let pass = Pass { config: &self.config, rope, mask, whole, padding: None, at: 0 };
+        let mut stream = self.embed(ids);
         for layer in &self.layers {
-            x = layer.forward(&x, &pass, None);
+            layer.forward(&mut stream, &pass, None);
         }
-        rms_norm(&x, &self.norm, self.config.rms_norm_eps)
+        stream.normed(&self.norm, self.config.rms_norm_eps)
     }
 
     /// Computes the head's output of hidden states `[.., H]`: logits `[.., V]`, or scores `[.., 1]`, in the weights' kind.
@@ -92,7 +102,7 @@ impl Llama {
     pub fn prefill(&self, ids: &Tensor, padding: &Tensor, capacity: i64) -> (KvCache, Tensor) {
         let (batch, tokens) = ids.size2().expect("prompt ids are [B, T]");
         let kind = self.embedding.kind();
-        let shape = [batch, self.config.num_key_value_heads, capacity, self.config.head_dim];
+        let shape = [batch, capacity, self.config.num_key_value_heads, self.config.head_dim];
         let empty = || Tensor::zeros(shape, (kind, ids.device()));
         let padded = padding.max().int64_value(&[]) > 0;
         let slots = Tensor::arange(capacity, (Kind::Int64, ids.device()));
@@ -127,18 +137,20 @@ impl Llama {
             self.rope.at(&(slots.unsqueeze(0) - cache.padding.unsqueeze(1)).clamp(0, last))
         };
         let mask = cache.mask.as_ref().map(|mask| step_mask(mask, at, tokens));
-        let pass = Pass { config: &self.config, rope, mask, at };
-        let mut x = self.embed(ids);
+        let padding = cache.mask.is_some().then_some(&cache.padding);
+        let pass = Pass { config: &self.config, rope, mask, whole: false, padding, at };
+        let mut stream = self.embed(ids);
         for (layer, layer_cache) in self.layers.iter().zip(&cache.layers) {
-            x = layer.forward(&x, &pass, Some(layer_cache));
+            layer.forward(&mut stream, &pass, Some(layer_cache));
         }
         cache.length += tokens;
-        let last = rms_norm(&x.narrow(1, tokens - 1, 1).squeeze_dim(1), &self.norm, self.config.rms_norm_eps);
-        self.head(&last).to_kind(Kind::Float)
+        let last = |x: &Tensor| x.narrow(1, tokens - 1, 1).squeeze_dim(1);
+        let mut stream = Stream { x: last(&stream.x), more: stream.more.as_ref().map(last) };
+        self.decode_head.wide(&stream.normed(&self.norm, self.config.rms_norm_eps))
     }
 
-    fn embed(&self, ids: &Tensor) -> Tensor {
-        Tensor::embedding(&self.embedding, ids, -1, false, false)
+    fn embed(&self, ids: &Tensor) -> Stream {
+        Stream { x: Tensor::embedding(&self.embedding, ids, -1, false, false), more: None }
     }
 }
 
@@ -156,9 +168,7 @@ fn step_mask(mask: &Tensor, at: i64, tokens: i64) -> Tensor {
 
 /// Computes log π(target) in nats, float32 `[N]`, from hidden rows `[N, H]` and target ids `[N]` (int64).
 ///
-/// Log-softmax runs in float32 whatever the kind of the weights.
+/// Log-softmax runs in float32 whatever the kind of the weights, over slices of the vocabulary.
 pub fn sequence_logprobs(model: &Llama, rows: &Tensor, targets: &Tensor) -> Tensor {
-    let logits = model.head(rows).to_kind(Kind::Float); // [N, V]
-    let picked = logits.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1);
-    picked - logits.logsumexp(1i64, false)
+    joust_torch::logprobs(rows, &model.head, targets, Limits::default()).expect("rows and targets are as many")
 }

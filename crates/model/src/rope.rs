@@ -61,10 +61,3 @@ impl Rope {
         (pick(&self.cos), pick(&self.sin))
     }
 }
-
-/// Rotates `[B, heads, T, D]` by the picked rows.
-pub fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Tensor {
-    let half = x.size()[3] / 2;
-    let turned = Tensor::cat(&[&x.narrow(3, half, half).neg(), &x.narrow(3, 0, half)], 3);
-    x * cos + turned * sin
-}

@@ -6,6 +6,12 @@ use tch::{Kind, Tensor};
 
 use crate::{Error, ModelConfig, Result};
 
+/// Projections that read one input, within a layer: the name of the stack, and its parts from top to bottom.
+pub(crate) const STACKS: [(&str, &[&str]); 2] = [
+    ("self_attn.qkv_proj", &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+    ("mlp.gate_up_proj", &["mlp.gate_proj", "mlp.up_proj"]),
+];
+
 /// Tensors by Hugging Face key, in key order.
 #[derive(Debug, Default)]
 pub struct Weights(pub BTreeMap<String, Tensor>);
@@ -21,6 +27,16 @@ impl Weights {
             (name, tensor)
         };
         Self(config.tensors().into_iter().map(draw).collect())
+    }
+
+    /// Returns the keys under which [`crate::Llama`] looks for stacked projections, each with the keys of its parts from top to
+    /// bottom.
+    pub fn stacked_keys(config: &ModelConfig) -> Vec<(String, Vec<String>)> {
+        let layer = |index: usize| {
+            let name = move |part: &str| format!("model.layers.{index}.{part}.weight");
+            STACKS.map(|(stack, parts)| (name(stack), parts.iter().map(|part| name(part)).collect()))
+        };
+        (0..config.num_hidden_layers).flat_map(layer).collect()
     }
 
     /// Returns the tensor with this key.

@@ -59,6 +59,9 @@ pub enum Error {
     /// The model refused.
     #[error(transparent)]
     Model(#[from] joust_model::Error),
+    /// The C++ border refused.
+    #[error(transparent)]
+    Border(#[from] joust_torch::Error),
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

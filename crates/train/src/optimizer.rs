@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 
 use joust_model::Weights;
+use joust_torch::{Step, adamw};
 use tch::Tensor;
+
+use crate::Result;
 
 /// Constants of AdamW, with PyTorch's defaults.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,31 +49,35 @@ impl AdamW {
     }
 
     /// Updates every weight in place from its gradient times `scale`; weights without a gradient stay.
-    pub fn update(&mut self, weights: &Weights, learning_rate: f64, scale: f64) {
+    ///
+    /// # Errors
+    /// [`crate::Error::Border`] if libtorch refuses.
+    pub fn update(&mut self, weights: &Weights, learning_rate: f64, scale: f64) -> Result<()> {
+        self.update_with(weights, &BTreeMap::new(), learning_rate, scale)
+    }
+
+    /// Updates as [`AdamW::update`] does, and rounds each new weight into its copy, if it has one.
+    pub(crate) fn update_with(
+        &mut self,
+        weights: &Weights,
+        copies: &BTreeMap<String, Tensor>,
+        learning_rate: f64,
+        scale: f64,
+    ) -> Result<()> {
         self.updates += 1;
         let AdamWParams { beta1, beta2, epsilon, weight_decay } = self.params;
-        let correction1 = 1.0 - beta1.powf(self.updates as f64);
-        let correction2 = (1.0 - beta2.powf(self.updates as f64)).sqrt();
         for (name, weight) in &weights.0 {
-            let mut gradient = weight.grad();
+            let gradient = weight.grad();
             if !gradient.defined() {
                 continue;
             }
-            let mut weight = weight.detach();
-            let first = self.first.get_mut(name).expect("moments were made for every weight");
-            let second = self.second.get_mut(name).expect("moments were made for every weight");
-            if scale != 1.0 {
-                let _ = gradient.g_mul_scalar_(scale);
-            }
-            if weight_decay > 0.0 && weight.dim() > 1 {
-                let _ = weight.g_mul_scalar_(1.0 - learning_rate * weight_decay);
-            }
-            let _ = first.lerp_(&gradient, 1.0 - beta1);
-            let _ = second.g_mul_scalar_(beta2);
-            let _ = second.addcmul_(&gradient, &(&gradient * (1.0 - beta2)));
-            let denominator = (second.sqrt() / correction2).g_add_scalar_(epsilon);
-            let _ = weight.addcdiv_(&(&*first * (-learning_rate / correction1)), &denominator);
+            let decay = if weight.dim() > 1 { learning_rate * weight_decay } else { 0.0 };
+            let step = Step { scale, decay, beta1, beta2, epsilon, learning_rate, updates: self.updates };
+            let moments =
+                [&self.first, &self.second].map(|all| all.get(name).expect("moments were made for every weight"));
+            adamw(&weight.detach(), &gradient, moments, copies.get(name), &step)?;
         }
+        Ok(())
     }
 }
 
@@ -92,7 +99,7 @@ mod tests {
             let mut weight = weights.0["w"].shallow_clone();
             weight.zero_grad();
             weight.pow_tensor_scalar(3).sum(tch::Kind::Double).backward();
-            tch::no_grad(|| adam.update(&weights, 0.1, 1.0));
+            tch::no_grad(|| adam.update(&weights, 0.1, 1.0)).unwrap();
         }
         let got = Vec::<f64>::try_from(weights.0["w"].view(-1)).unwrap();
         let expected = EXPECTED;

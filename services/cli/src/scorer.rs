@@ -38,7 +38,7 @@ pub fn open_all(judges: &[JudgeConfig], device: &Device) -> anyhow::Result<Score
 impl RewardModel {
     fn open(config: &RewardModelJudge, device: &Device) -> anyhow::Result<Self> {
         let opened = model::open(&config.model, Head::Score, None)?;
-        let llama = Llama::stacked(&opened.config, &opened.weights)?;
+        let llama = Llama::for_sampling(&opened.config, &opened.weights)?;
         let context = opened.config.max_position_embeddings as usize;
         Ok(Self {
             model: Mutex::new(llama),

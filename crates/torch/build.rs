@@ -1,0 +1,53 @@
+//! Compiles `csrc/` against libtorch: the borders once, the plain loops once for each instruction set.
+
+use std::{env, path::PathBuf};
+
+const FILES: [&str; 3] = ["csrc/layers.cpp", "csrc/train.cpp", "csrc/decode.cpp"];
+
+/// Instruction sets of the loops, with the flags that turn them on; the CPU's own is chosen at run time.
+const VARIANTS: [(&str, &[&str]); 3] =
+    [("base", &[]), ("avx2", &["-mavx2", "-mfma"]), ("avx512", &["-march=x86-64-v4", "-mprefer-vector-width=512"])];
+
+fn build() -> cc::Build {
+    let mut build = cc::Build::new();
+    build.cpp(true).pic(true).std("c++17").opt_level(3).flag("-fopenmp");
+    build
+}
+
+fn main() {
+    println!("cargo:rerun-if-changed=csrc");
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    let link = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../.libtorch");
+    let libtorch = env::var_os("LIBTORCH").map_or(link, PathBuf::from);
+    let include = libtorch.join("include");
+    assert!(include.join("ATen").is_dir(), "{} has no ATen headers; run `make setup`", include.display());
+    build()
+        .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
+        .flag(format!("-isystem{}", include.display()))
+        .flag(format!("-isystem{}", include.join("torch/csrc/api/include").display()))
+        .files(FILES)
+        .compile("joust_torch");
+    let wide = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
+    let mut kernels = Vec::new();
+    for (name, flags) in VARIANTS.into_iter().take(if wide { VARIANTS.len() } else { 1 }) {
+        let mut variant = build();
+        variant.define("JOUST_ISA", name).flag("-fno-math-errno").flag("-fno-trapping-math").file("csrc/kernels.cpp");
+        for flag in flags {
+            variant.flag(flag);
+        }
+        kernels.extend(variant.out_dir(out_dir(name)).compile_intermediates());
+    }
+    if wide {
+        let mut packed = build();
+        packed.flag("-march=x86-64-v4").flag("-mavx512bf16").file("csrc/packed.cpp");
+        kernels.extend(packed.out_dir(out_dir("packed")).compile_intermediates());
+    }
+    cc::Build::new().objects(kernels).compile("joust_kernels");
+    // libtorch brings the same libgomp, so that its threads are the ones that run our loops.
+    println!("cargo:rustc-link-lib=dylib=gomp");
+}
+
+/// One folder a variant, since the objects share the name of their source.
+fn out_dir(variant: &str) -> PathBuf {
+    PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join(variant)
+}

@@ -1,0 +1,25 @@
+//! The C++ border: fused layers, log-probs, AdamW and memory for libtorch.
+//!
+//! Every function does what its plain formula in tch operations would do, and falls back to that formula where tensors are not on
+//! the CPU. It holds no model and no state. This is the only crate with unsafe code.
+
+mod adamw;
+mod decode;
+mod error;
+mod ffi;
+mod layers;
+mod logprobs;
+mod memory;
+
+pub use adamw::{Step, adamw, square_sum};
+pub use decode::{Packed, Past, attend_one, can_attend, draw};
+pub use error::{Error, Result};
+pub use layers::{RopeHeads, add_rms_norm, rms_norm, rope, swiglu};
+pub use logprobs::{Limits, clear_grad, compute_copy, logprobs, version};
+
+use tch::{Kind, Tensor};
+
+/// Whether the C++ loops take this tensor.
+fn native(tensor: &Tensor) -> bool {
+    tensor.device() == tch::Device::Cpu && matches!(tensor.kind(), Kind::Float | Kind::BFloat16 | Kind::Double)
+}
