@@ -16,6 +16,7 @@ mod stats;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unpack;
 
 #[cfg(any(test, feature = "conformance"))]
 pub use clock::ManualClock;
@@ -27,3 +28,4 @@ pub use records::{
 };
 pub use settings::{Backend, QueueConfig, Settings, open, open_embedded, open_memory, open_with_clock};
 pub use stats::{QueueStats, TopicStats};
+pub use unpack::unpack;

@@ -162,14 +162,15 @@ fn ledger(out: &Path) -> Vec<String> {
     lines.iter().flat_map(fresh).collect()
 }
 
-/// Writes model, prompts and run file into a fresh folder.
-fn case() -> (tempfile::TempDir, Case) {
+/// Writes model, prompts and run file into a fresh folder; the model computes in `dtype`.
+fn case(dtype: &str) -> (tempfile::TempDir, Case) {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().to_owned();
     tiny_folder(&root.join("model"), 5);
     let prompts: String = (0..40).map(|i| format!("{{\"prompt\": \"the cat number {i}\"}}\n")).collect();
     fs::write(root.join("prompts.jsonl"), prompts).expect("written");
-    fs::write(root.join("run.toml"), RUN).expect("written");
+    let run = RUN.replace("dtype = \"float32\"", &format!("dtype = {dtype:?}"));
+    fs::write(root.join("run.toml"), run).expect("written");
     (folder, Case { root, kills: 0 })
 }
 
@@ -180,9 +181,41 @@ fn undisturbed(root: &Path) -> Vec<u8> {
     fs::read(out.join("policy/model.safetensors")).expect("a policy")
 }
 
+/// Waits until the run has told of `steps` steps.
+fn wait_for_steps(out: &Path, steps: usize) {
+    let deadline = Instant::now() + LIMIT;
+    let told = || fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default().lines().count();
+    while told() < steps {
+        assert!(Instant::now() < deadline, "no {steps} steps within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(1)); // polls a file of another process
+    }
+}
+
+#[test]
+fn a_signal_finishes_the_step_and_resume_goes_on() {
+    let (_folder, case) = case("bfloat16");
+    let (root, out) = (case.root.as_path(), case.root.join("run"));
+    let weights = undisturbed(root);
+    for (signal, steps) in [("-INT", 2), ("-TERM", 6)] {
+        let mut child = start(root, &out, None);
+        wait_for_steps(&out, steps);
+        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+        let status = child.wait().expect("the child ends");
+        let told = fs::read_to_string(root.join("stderr")).expect("stderr");
+        assert_eq!(status.code(), Some(130), "{told}");
+        assert!(told.contains("finishing the step"), "{told}");
+        let last = told.lines().last().expect("a line");
+        assert!(last.starts_with("stopped after step ") && last.ends_with("run.toml --resume"), "{told}");
+    }
+    assert!(wait(root, start(root, &out, None), LIMIT), "the resumed run finishes");
+    assert!(fs::read(out.join("policy/model.safetensors")).expect("a policy") == weights);
+    assert_eq!(ledger(&out), ledger(&root.join("whole")));
+}
+
 #[test]
 fn a_damaged_checkpoint_is_passed_over() {
-    let (_folder, case) = case();
+    let (_folder, case) = case("bfloat16");
     let (root, out) = (case.root.as_path(), case.root.join("run"));
     let weights = undisturbed(root);
     assert!(!wait(root, start(root, &out, Some("checkpoint_after_retire:4")), LIMIT), "killed after the fourth");
@@ -197,7 +230,7 @@ fn a_damaged_checkpoint_is_passed_over() {
 #[test]
 fn a_killed_run_ends_in_the_same_weights() {
     let wanted: u64 = std::env::var("JOUST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
-    let (_folder, mut case) = case();
+    let (_folder, mut case) = case("float32");
     let root = case.root.clone();
     let began = Instant::now();
     let weights = undisturbed(&root);

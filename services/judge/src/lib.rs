@@ -6,10 +6,10 @@ mod error;
 
 use std::{sync::Arc, time::Duration};
 
-use joust_core::{Judgement, Outcome, Rollout, RunId, Shutdown, decode, encode, failpoint};
+use joust_core::{Judgement, Outcome, Rollout, RunId, Shutdown, encode, failpoint};
 use joust_judges::{Ask, CallContext, Judge, JudgeItem};
 use joust_pairs::{PairingRules, outcome_of};
-use joust_queue::{Consumer, Done, Item, Leased, Queue, Topic};
+use joust_queue::{Consumer, Done, Item, Lease, Leased, Queue, Topic, unpack};
 use tokio::{sync::mpsc, time::Instant};
 
 pub use error::{Error, Result};
@@ -61,7 +61,7 @@ pub struct Judged {
 /// Judges rollouts until a stop is asked for.
 ///
 /// # Errors
-/// [`Error`] if the queue fails or a record does not decode.
+/// [`Error`] if the queue fails.
 pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<()> {
     let topic = Topic::rollouts(&config.run);
     let consumer = Consumer::new("judge-0");
@@ -82,8 +82,14 @@ pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<()> {
 }
 
 async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> {
-    let rollouts: Vec<Rollout> =
-        leased.iter().map(|leased| decode("rollout", &leased.item.body)).collect::<joust_core::Result<_>>()?;
+    let (known, refused) = unpack::<Rollout>("rollout", leased);
+    if !refused.is_empty() {
+        deps.queue.commit(refused, Vec::new()).await?;
+    }
+    let (leases, rollouts): (Vec<Lease>, Vec<Rollout>) = known.into_iter().unzip();
+    if rollouts.is_empty() {
+        return Ok(());
+    }
     let items: Vec<JudgeItem> = rollouts.iter().map(|rollout| JudgeItem::of(rollout, config.ask)).collect();
     let call = CallContext::new(config.seed, Instant::now() + config.timeout);
     let judgements = deps.judge.judge(&items, &call).await;
@@ -94,7 +100,7 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
         .collect();
     let topic = Topic::pairs(&config.run);
     let next = outcomes.iter().map(|outcome| (topic.clone(), item(outcome))).collect();
-    let done = leased.into_iter().map(|leased| (leased.lease, Done::Moved)).collect();
+    let done = leases.into_iter().map(|lease| (lease, Done::Moved)).collect();
     failpoint::pass("judge_before_commit");
     if let Some(archive) = &deps.archive {
         for ((rollout, judgement), outcome) in rollouts.into_iter().zip(judgements).zip(&outcomes) {

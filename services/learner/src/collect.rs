@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use joust_core::{Outcome, Shutdown, decode};
-use joust_queue::{Consumer, Lease, Leased, Queue, Topic};
+use joust_core::{DropReason, Outcome, PromptTask, RecordId, Rollout, SCHEMA, Shutdown, decode, encode};
+use joust_queue::{Consumer, DeadLetter, Done, Item, Lease, Queue, Topic, unpack};
 use tokio::time::Instant;
 
 use crate::{Error, Result};
@@ -45,11 +45,19 @@ impl Collector {
             };
             idle = if leased.is_empty() { idle + 1 } else { 0 };
             if idle > 0 && idle.is_multiple_of(LOOK_FOR_DEAD) {
-                self.refuse_dead_letters().await?;
+                self.settle_dead_letters().await?;
             }
-            for Leased { lease, item, .. } in leased {
-                let outcome: Outcome = decode("outcome", &item.body)?;
-                self.held.insert(outcome.position, (lease, outcome));
+            let (outcomes, mut finished) = unpack::<Outcome>("outcome", leased);
+            for (lease, outcome) in outcomes {
+                if outcome.position < range.start || self.held.contains_key(&outcome.position) {
+                    // A dead letter that was put back after its prompt had been counted as dropped.
+                    finished.push((lease, Done::Dropped("late".into())));
+                } else {
+                    self.held.insert(outcome.position, (lease, outcome));
+                }
+            }
+            if !finished.is_empty() {
+                self.queue.commit(finished, Vec::new()).await?;
             }
             self.renew().await?;
         }
@@ -58,17 +66,24 @@ impl Collector {
         Ok(Some(step.into_values().collect()))
     }
 
-    /// A prompt or rollout that was given up will never have an outcome; waiting for it would be silent.
-    async fn refuse_dead_letters(&self) -> Result<()> {
+    /// Gives each prompt or rollout that was given up an outcome that counts it as dropped, so that its step can be completed.
+    async fn settle_dead_letters(&self) -> Result<()> {
         let run = &self.topic.run;
-        for topic in [Topic::prompts(run), Topic::rollouts(run), self.topic.clone()] {
-            if let Some(dead) = self.queue.dead(&topic).await?.first() {
-                return Err(Error::DeadLetter {
-                    topic: topic.to_string(),
-                    id: dead.item.id.to_string(),
-                    reason: dead.reason.clone(),
-                });
-            }
+        let mut outcomes = Vec::new();
+        for dead in self.queue.dead(&Topic::prompts(run)).await? {
+            let task = decode::<PromptTask>("prompt_task", &dead.item.body);
+            outcomes.push(given_up(&dead, task.map_err(|_| lost(Topic::prompts(run), &dead))?));
+        }
+        for dead in self.queue.dead(&Topic::rollouts(run)).await? {
+            let rollout = decode::<Rollout>("rollout", &dead.item.body);
+            outcomes.push(given_up(&dead, rollout.map_err(|_| lost(Topic::rollouts(run), &dead))?.task));
+        }
+        if let Some(dead) = self.queue.dead(&self.topic).await?.first() {
+            return Err(lost(self.topic.clone(), dead));
+        }
+        let put = self.queue.put(&self.topic, outcomes).await?;
+        if put.added > 0 {
+            tracing::warn!(prompts = put.added, "prompts were given up by their workers and are counted as dropped");
         }
         Ok(())
     }
@@ -82,5 +97,92 @@ impl Collector {
         self.queue.renew(&leases).await?;
         self.renewed = Instant::now();
         Ok(())
+    }
+}
+
+/// Builds the outcome of a prompt that was given up; its id is the same however often it is built.
+fn given_up(dead: &DeadLetter, task: PromptTask) -> Item {
+    tracing::warn!(id = %dead.item.id, position = task.position, reason = dead.reason, "given up");
+    let id = RecordId::derive(&[b"outcome", task.id.as_bytes(), b"dead letter"]);
+    let outcome = Outcome {
+        schema: SCHEMA,
+        id,
+        position: task.position,
+        purpose: task.purpose,
+        examples: Vec::new(),
+        dropped: Some(DropReason::DeadLetter),
+        left_out: Vec::new(),
+        scores: Vec::new(),
+        eos_share: 0.0,
+        mean_tokens: 0.0,
+    };
+    Item { id, body: encode(&outcome), trace: None }
+}
+
+/// Names a dead letter that does not tell which prompt it belongs to.
+fn lost(topic: Topic, dead: &DeadLetter) -> Error {
+    Error::DeadLetter { topic: topic.to_string(), id: dead.item.id.to_string(), reason: dead.reason.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use joust_core::{Prompt, Purpose, RunId};
+    use joust_queue::{Settings, open_memory};
+
+    use super::*;
+
+    fn task(position: u64) -> PromptTask {
+        let prompt = Prompt::Text("once".into());
+        let id = RecordId::derive(&[b"task", &position.to_le_bytes()]);
+        PromptTask { schema: SCHEMA, id, position, epoch: 0, row: position, purpose: Purpose::Train, prompt }
+    }
+
+    fn outcome(position: u64, name: &[u8]) -> Item {
+        let id = RecordId::derive(&[name, &position.to_le_bytes()]);
+        let dead =
+            DeadLetter { item: Item { id, body: Vec::new(), trace: None }, reason: String::new(), deliveries: 1 };
+        let mut outcome: Outcome = decode("outcome", &given_up(&dead, task(position)).body).expect("an outcome");
+        (outcome.id, outcome.dropped) = (id, Some(DropReason::Tie));
+        Item { id, body: encode(&outcome), trace: None }
+    }
+
+    /// A queue in which one record of `topic` was given up.
+    async fn queue_with_dead(topic: &Topic, item: Item) -> Arc<dyn Queue> {
+        let queue = open_memory(Settings { max_deliveries: 1, ..Settings::default() }).expect("a queue");
+        queue.put(topic, vec![item]).await.expect("put");
+        let leased = queue.take(topic, &Consumer::new("w"), 1, Duration::ZERO).await.expect("taken");
+        let done = leased.into_iter().map(|leased| (leased.lease, Done::Retry("broken".into()))).collect();
+        queue.commit(done, Vec::new()).await.expect("committed");
+        assert_eq!(queue.dead(topic).await.expect("dead").len(), 1);
+        queue
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_prompt_that_was_given_up_is_counted_and_the_step_goes_on() {
+        let run = RunId::new("r").expect("a name");
+        let (prompts, pairs) = (Topic::prompts(&run), Topic::pairs(&run));
+        let dead = Item { id: task(1).id, body: encode(&task(1)), trace: None };
+        let queue = queue_with_dead(&prompts, dead).await;
+        queue.put(&pairs, vec![outcome(0, b"a"), outcome(2, b"a")]).await.expect("put");
+        let mut collector = Collector::new(queue.clone(), pairs.clone());
+        let step = collector.step(0..3, &Shutdown::default()).await.expect("no error").expect("no stop");
+        let dropped: Vec<_> = step.iter().map(|(_, outcome)| outcome.dropped).collect();
+        assert_eq!(dropped, [Some(DropReason::Tie), Some(DropReason::DeadLetter), Some(DropReason::Tie)]);
+        // Put back later, the prompt gets a second outcome, which is dropped as late.
+        queue.put(&pairs, vec![outcome(1, b"b"), outcome(3, b"a")]).await.expect("put");
+        let step = collector.step(3..4, &Shutdown::default()).await.expect("no error").expect("no stop");
+        assert_eq!(step.len(), 1);
+        let stats = queue.stats(&run).await.expect("stats");
+        assert_eq!(stats.topics[&pairs.name].dropped.get("late"), Some(&1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_letter_that_names_no_prompt_is_an_error() {
+        let run = RunId::new("r").expect("a name");
+        let dead = Item { id: task(1).id, body: b"junk".to_vec(), trace: None };
+        let queue = queue_with_dead(&Topic::rollouts(&run), dead).await;
+        let mut collector = Collector::new(queue, Topic::pairs(&run));
+        let error = collector.step(0..1, &Shutdown::default()).await.expect_err("an error");
+        assert!(matches!(error, Error::DeadLetter { ref reason, .. } if reason == "broken"), "{error}");
     }
 }

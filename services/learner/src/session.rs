@@ -331,8 +331,9 @@ fn outcome_metrics(metrics: &mut StepMetrics, outcomes: &[Outcome], harvest: &Ha
     let margin = |example: &Example| Some(example.answers.first()?.score? - example.answers.get(1)?.score?);
     mean("objective/scores", outcomes.iter().flat_map(|outcome| outcome.scores.iter().copied()).collect());
     mean("objective/scores_margin", harvest.examples.iter().filter_map(margin).collect());
-    mean("val/contain_eos_token", outcomes.iter().map(|outcome| outcome.eos_share).collect());
-    mean("completions/mean_length", outcomes.iter().map(|outcome| outcome.mean_tokens).collect());
+    let answered = || outcomes.iter().filter(|outcome| outcome.mean_tokens > 0.0);
+    mean("val/contain_eos_token", answered().map(|outcome| outcome.eos_share).collect());
+    mean("completions/mean_length", answered().map(|outcome| outcome.mean_tokens).collect());
     let staleness = |example: &Example| version.saturating_sub(example.policy_version) as f64;
     mean("staleness/mean", harvest.examples.iter().map(staleness).collect());
     let dropped: u64 = harvest.dropped.values().sum();

@@ -7,10 +7,10 @@ mod error;
 
 use std::{sync::Arc, time::Duration};
 
-use joust_core::{PromptTask, Purpose, RecordId, Release, Rollout, RunId, SCHEMA, Shutdown, decode, encode, failpoint};
+use joust_core::{PromptTask, Purpose, RecordId, Release, Rollout, RunId, SCHEMA, Shutdown, encode, failpoint};
 use joust_data::Tokenizer;
 use joust_engine::{Engine, ModelStore, Published, SamplingParams};
-use joust_queue::{Consumer, Done, Item, Leased, Queue, Topic};
+use joust_queue::{Consumer, Done, Item, Lease, Leased, Queue, Topic, unpack};
 
 pub use answer::{Ask, answer};
 pub use error::{Error, Result};
@@ -75,15 +75,21 @@ pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<()> {
 }
 
 async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> {
-    let tasks: Vec<PromptTask> =
-        leased.iter().map(|leased| decode("prompt_task", &leased.item.body)).collect::<joust_core::Result<_>>()?;
+    let (known, refused) = unpack::<PromptTask>("prompt_task", leased);
+    if !refused.is_empty() {
+        deps.queue.commit(refused, Vec::new()).await?;
+    }
+    let (leases, tasks): (Vec<Lease>, Vec<PromptTask>) = known.into_iter().unzip();
+    if tasks.is_empty() {
+        return Ok(());
+    }
     let newest = tasks.iter().map(|task| task.position).max().unwrap_or_default();
     let published = fresh_enough(config, deps, newest).await?;
     let ask = Ask { params: &config.params, seed: config.seed, num_generations: config.num_generations };
     let rollouts = answer(&deps.engine, &deps.tokenizer, &published.policy, &tasks, &ask).await?;
     let topic = Topic::rollouts(&config.run);
     let next = rollouts.iter().map(|rollout| (topic.clone(), item(rollout))).collect();
-    let done = leased.into_iter().map(|leased| (leased.lease, Done::Moved)).collect();
+    let done = leases.into_iter().map(|lease| (lease, Done::Moved)).collect();
     failpoint::pass("rollout_before_commit");
     deps.queue.commit_when_room(done, next, ROOM).await?;
     failpoint::pass("rollout_after_commit");
