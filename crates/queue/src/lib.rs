@@ -28,4 +28,4 @@ pub use records::{
 };
 pub use settings::{Backend, QueueConfig, Settings, open, open_embedded, open_memory, open_with_clock};
 pub use stats::{QueueStats, TopicStats};
-pub use unpack::unpack;
+pub use unpack::{Finished, unpack};

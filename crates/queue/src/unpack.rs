@@ -5,12 +5,15 @@ use serde::de::DeserializeOwned;
 
 use crate::{Done, Lease, Leased};
 
+/// Leases that end, each as its item asks.
+pub type Finished = Vec<(Lease, Done)>;
+
 /// Decodes leased items as records of one kind.
 ///
 /// # Returns
 /// The records with their leases, in order, and the others with a [`Done::Retry`] that names the problem, to be committed.
-pub fn unpack<T: DeserializeOwned>(kind: &'static str, leased: Vec<Leased>) -> (Vec<(Lease, T)>, Vec<(Lease, Done)>) {
-    let (mut records, mut refused) = (Vec::with_capacity(leased.len()), Vec::new());
+pub fn unpack<T: DeserializeOwned>(kind: &'static str, leased: Vec<Leased>) -> (Vec<(Lease, T)>, Finished) {
+    let (mut records, mut refused) = (Vec::with_capacity(leased.len()), Finished::new());
     for Leased { lease, item, .. } in leased {
         match decode(kind, &item.body) {
             Ok(record) => records.push((lease, record)),
