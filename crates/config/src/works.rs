@@ -4,7 +4,7 @@ use joust_core::Player;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::run::{Ask, Label, LossName, Preset, ReferenceKind, Select};
+use crate::run::{Ask, LOSSES, Label, Preset, ReferenceKind, Select};
 
 /// Presets that run.
 pub const PRESETS: [Preset; 3] = [Preset::OaifDpo, Preset::OaifIpo, Preset::OaifSlic];
@@ -16,8 +16,6 @@ pub const ASKS: [Ask; 2] = [Ask::Score, Ask::Compare];
 pub const LABELS: [Label; 2] = [Label::Hard, Label::Soft];
 /// Selections that run.
 pub const SELECTS: [Select; 3] = [Select::BestWorst, Select::MaxRandom, Select::AllPairs];
-/// Losses that run.
-pub const LOSSES: [LossName; 5] = [LossName::Dpo, LossName::Ipo, LossName::IpoAvg, LossName::Hinge, LossName::SlicHf];
 /// References that run.
 pub const REFERENCES: [ReferenceKind; 1] = [ReferenceKind::Initial];
 /// Values of `learner.iteration_steps` that run.
@@ -38,7 +36,7 @@ pub fn of_key(key: &str) -> Option<Vec<String>> {
         "feedback.ask" => all(&ASKS),
         "feedback.label" => all(&LABELS),
         "pairing.select" => all(&SELECTS),
-        "loss.name" => all(&LOSSES),
+        "loss.name" => all(&LOSSES.map(|spec| spec.name)),
         "reference.kind" => all(&REFERENCES),
         "learner.iteration_steps" => all(&ITERATION_STEPS),
         _ => None,
@@ -46,7 +44,7 @@ pub fn of_key(key: &str) -> Option<Vec<String>> {
 }
 
 /// Returns the name of a choice as the file writes it.
-pub(crate) fn name_of(choice: &impl Serialize) -> String {
+pub fn name_of(choice: &impl Serialize) -> String {
     match serde_json::to_value(choice) {
         Ok(Value::String(name)) => name,
         Ok(other) => other.to_string(),

@@ -51,6 +51,22 @@ pub enum Error {
         /// Range that is allowed.
         expected: &'static str,
     },
+    /// No pair loss has this name.
+    #[error("no pair loss is called {name:?}")]
+    UnknownLoss {
+        /// Name that was given.
+        name: String,
+    },
+    /// A loss was not given exactly its hyper-parameters.
+    #[error("loss {loss} has the hyper-parameters {expected:?}, got {found:?}")]
+    Keys {
+        /// Name of the loss.
+        loss: &'static str,
+        /// Its hyper-parameters.
+        expected: &'static [&'static str],
+        /// Those that were given.
+        found: Vec<String>,
+    },
     /// An input lies on another device than the others.
     #[error("expected {name} on {expected:?}, got {found:?}; move it there first")]
     Device {
@@ -66,11 +82,25 @@ pub enum Error {
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Checks that a temperature-like hyper-parameter is positive and finite.
-pub(crate) fn positive(loss: &'static str, name: &'static str, value: f64) -> Result<()> {
-    if value.is_finite() && value > 0.0 {
-        Ok(())
-    } else {
-        Err(Error::Param { loss, name, value, expected: "a finite number above 0" })
+/// Checks hyper-parameters that must be above 0 and finite.
+pub(crate) fn positive<const N: usize>(loss: &'static str, params: [(&'static str, f64); N]) -> Result<()> {
+    check(loss, params, "a finite number above 0", |value| value > 0.0)
+}
+
+/// Checks hyper-parameters that must be at least 0 and finite.
+pub(crate) fn not_negative<const N: usize>(loss: &'static str, params: [(&'static str, f64); N]) -> Result<()> {
+    check(loss, params, "a finite number of at least 0", |value| value >= 0.0)
+}
+
+/// Checks hyper-parameters against a range that is told as `expected`.
+pub(crate) fn check<const N: usize>(
+    loss: &'static str,
+    params: [(&'static str, f64); N],
+    expected: &'static str,
+    fits: impl Fn(f64) -> bool,
+) -> Result<()> {
+    match params.into_iter().find(|(_, value)| !value.is_finite() || !fits(*value)) {
+        Some((name, value)) => Err(Error::Param { loss, name, value, expected }),
+        None => Ok(()),
     }
 }

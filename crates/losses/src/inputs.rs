@@ -14,6 +14,7 @@ pub struct PairLogps<'a> {
     policy_rejected: &'a Tensor,
     reference: Option<[&'a Tensor; 2]>,
     tokens: Option<[&'a Tensor; 2]>,
+    scores: Option<[&'a Tensor; 2]>,
     p: Option<&'a Tensor>,
     weight: Option<&'a Tensor>,
 }
@@ -32,7 +33,7 @@ pub struct LossOutput {
 impl<'a> PairLogps<'a> {
     /// Starts from log π(y⁺|x) and log π(y⁻|x) in nats, `[B]`; these two carry the gradient.
     pub fn new(policy_chosen: &'a Tensor, policy_rejected: &'a Tensor) -> Self {
-        Self { policy_chosen, policy_rejected, reference: None, tokens: None, p: None, weight: None }
+        Self { policy_chosen, policy_rejected, reference: None, tokens: None, scores: None, p: None, weight: None }
     }
 
     /// Adds log π_ref(y⁺|x) and log π_ref(y⁻|x) in nats, `[B]`, without gradient.
@@ -43,6 +44,11 @@ impl<'a> PairLogps<'a> {
     /// Adds the lengths in completion tokens, `[B]`, any number kind.
     pub fn with_tokens(self, chosen_tokens: &'a Tensor, rejected_tokens: &'a Tensor) -> Self {
         Self { tokens: Some([chosen_tokens, rejected_tokens]), ..self }
+    }
+
+    /// Adds the judge's scores, `[B]`, any number kind; higher is better.
+    pub fn with_scores(self, chosen: &'a Tensor, rejected: &'a Tensor) -> Self {
+        Self { scores: Some([chosen, rejected]), ..self }
     }
 
     /// Adds the probability in [0, 1] that chosen is the better answer, `[B]`; absent means 1, a hard label.
@@ -71,6 +77,8 @@ impl<'a> PairLogps<'a> {
             ("ref_rejected", self.reference.map(|r| r[1])),
             ("chosen_tokens", self.tokens.map(|t| t[0])),
             ("rejected_tokens", self.tokens.map(|t| t[1])),
+            ("chosen_scores", self.scores.map(|s| s[0])),
+            ("rejected_scores", self.scores.map(|s| s[1])),
             ("p", self.p),
             ("weight", self.weight),
         ];
@@ -82,7 +90,7 @@ impl<'a> PairLogps<'a> {
             if tensor.device() != self.policy_chosen.device() {
                 return Err(Error::Device { name, expected: self.policy_chosen.device(), found: tensor.device() });
             }
-            // Lengths, p and weight are cast; the four sums are not, because a bfloat16 sum has already lost the margin.
+            // Lengths, scores, p and weight are cast; the four sums are not, because a bfloat16 sum has already lost the margin.
             if index < 4 && !matches!(tensor.kind(), Kind::Float | Kind::Double) {
                 return Err(Error::Kind { name, found: tensor.kind() });
             }
@@ -112,17 +120,48 @@ impl<'a> PairLogps<'a> {
         Ok([chosen, rejected].map(|tokens| tokens.to_kind(kind).clamp_min(1.0)))
     }
 
-    /// Mixes `p·l(winner, loser) + (1−p)·l(loser, winner)` and applies the weights, `[B]`.
+    /// Returns log π(y|x)/|y| of both answers in nats a token, `[B]`.
     ///
-    /// `pair_loss` gets a winner's and a loser's tensor `[B]`. Without `p` only the first term is computed, so a hard label
-    /// never multiplies the other one by zero.
-    pub(crate) fn mix(&self, pair: [&Tensor; 2], pair_loss: impl Fn(&Tensor, &Tensor) -> Tensor) -> Tensor {
-        let [chosen, rejected] = pair;
-        let mut loss = pair_loss(chosen, rejected);
+    /// # Errors
+    /// As [`Self::policy`] and [`Self::lengths`].
+    pub(crate) fn mean_logps(&self, loss: &'static str) -> Result<[Tensor; 2]> {
+        let [policy_chosen, policy_rejected] = self.policy()?;
+        let [chosen_tokens, rejected_tokens] = self.lengths(loss)?;
+        Ok([policy_chosen / chosen_tokens, policy_rejected / rejected_tokens])
+    }
+
+    /// Returns chosen minus rejected score, `[B]`, in the kind of the log-probabilities.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without scores.
+    pub(crate) fn score_gap(&self, loss: &'static str) -> Result<Tensor> {
+        let missing = Error::Missing { loss, input: "the judge's scores", setter: "with_scores" };
+        let [chosen, rejected] = self.scores.ok_or(missing)?;
+        let kind = self.policy_chosen.kind();
+        Ok(chosen.detach().to_kind(kind) - rejected.detach().to_kind(kind))
+    }
+
+    /// Returns p of each pair in the kind of the log-probabilities, `[B]`; 1 where labels are hard.
+    pub(crate) fn label(&self) -> Tensor {
+        let kind = self.policy_chosen.kind();
+        self.p.map_or_else(|| self.policy_chosen.detach().ones_like(), |p| p.detach().to_kind(kind))
+    }
+
+    /// Mixes `p·l(0, 1) + (1−p)·l(1, 0)` and applies the weights, `[B]`.
+    ///
+    /// `pair_loss` gets the indices of winner and loser: 0 is the chosen answer, 1 the rejected one. Without `p` only the first
+    /// term is computed, so a hard label never multiplies the other one by zero.
+    pub(crate) fn mix(&self, pair_loss: impl Fn(usize, usize) -> Tensor) -> Tensor {
+        let mut loss = pair_loss(0, 1);
         if let Some(p) = self.p {
             let p = p.detach().to_kind(loss.kind());
-            loss = &p * loss + (1.0 - &p) * pair_loss(rejected, chosen);
+            loss = &p * loss + (1.0 - &p) * pair_loss(1, 0);
         }
+        self.weigh(loss)
+    }
+
+    /// Applies the weights, `[B]`.
+    pub(crate) fn weigh(&self, loss: Tensor) -> Tensor {
         match self.weight {
             Some(weight) => weight.detach().to_kind(loss.kind()) * loss,
             None => loss,
@@ -132,7 +171,7 @@ impl<'a> PairLogps<'a> {
 
 impl LossOutput {
     /// Joins losses with the detached rewards `scale · values`.
-    pub(crate) fn new(per_pair: Tensor, [chosen, rejected]: [&Tensor; 2], scale: f64) -> Self {
+    pub(crate) fn new(per_pair: Tensor, [chosen, rejected]: &[Tensor; 2], scale: f64) -> Self {
         Self { per_pair, chosen_rewards: scale * chosen.detach(), rejected_rewards: scale * rejected.detach() }
     }
 }

@@ -6,9 +6,7 @@
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use crate::{
-    DpoParams, Error, HingeParams, IpoParams, LossOutput, PairLogps, PairLoss, Result, SlicHfParams, dpo_loss, ipo_loss,
-};
+use crate::{Error, LossOutput, PairLogps, PairLoss, Result, dpo_loss, ipo_loss};
 
 /// Vectors of a batch: one number a pair.
 #[derive(Clone)]
@@ -16,6 +14,7 @@ struct Batch {
     policy: [Vec<f64>; 2],
     reference: [Vec<f64>; 2],
     tokens: [Vec<f64>; 2],
+    scores: [Vec<f64>; 2],
     p: Option<Vec<f64>>,
 }
 
@@ -37,10 +36,12 @@ fn compute(loss: &PairLoss, batch: &Batch, kind: Kind) -> Computed {
     let [chosen, rejected] = batch.policy.clone().map(|v| vector(&v, kind).set_requires_grad(true));
     let [ref_chosen, ref_rejected] = batch.reference.clone().map(|v| vector(&v, kind));
     let [chosen_tokens, rejected_tokens] = batch.tokens.clone().map(|v| vector(&v, Kind::Int64));
+    let [chosen_scores, rejected_scores] = batch.scores.clone().map(|v| vector(&v, Kind::Double));
     let p = batch.p.as_ref().map(|p| vector(p, Kind::Double));
     let mut inputs = PairLogps::new(&chosen, &rejected)
         .with_reference(&ref_chosen, &ref_rejected)
-        .with_tokens(&chosen_tokens, &rejected_tokens);
+        .with_tokens(&chosen_tokens, &rejected_tokens)
+        .with_scores(&chosen_scores, &rejected_scores);
     if let Some(p) = &p {
         inputs = inputs.with_p(p);
     }
@@ -60,6 +61,7 @@ fn golden_batch(golden: &Value) -> (Vec<String>, Batch) {
         policy: [column("pc"), column("pr")],
         reference: [column("rc"), column("rr")],
         tokens: [column("lc"), column("lr")],
+        scores: [column("sc"), column("sr")],
         p: None,
     };
     (vectors.keys().cloned().collect(), batch)
@@ -67,19 +69,33 @@ fn golden_batch(golden: &Value) -> (Vec<String>, Batch) {
 
 /// Builds the loss that a name of the golden file stands for, and whether its labels are σ(s⁺ − s⁻).
 fn golden_loss(name: &str, hyper: &Value) -> (PairLoss, bool) {
-    let number = |key: &str| hyper[key].as_f64().unwrap_or_else(|| panic!("{name} lacks {key}"));
-    let dpo = |eps| PairLoss::Dpo(DpoParams { beta: number("beta"), label_smoothing: eps });
-    match name {
-        "dpo" => (dpo(0.0), false),
-        "cdpo" => (dpo(number("eps")), false),
-        "dpo_soft_label" => (dpo(0.0), true),
-        "ipo_sum" => (PairLoss::Ipo(IpoParams { beta: number("tau") }), false),
-        "ipo_online_soft" => (PairLoss::Ipo(IpoParams { beta: number("tau") }), true),
-        "ipo_avg" => (PairLoss::IpoAvg(IpoParams { beta: number("tau") }), false),
-        "slic_hinge_ref" => (PairLoss::Hinge(HingeParams { beta: number("beta") }), false),
-        "slic_hf" => (PairLoss::SlicHf(SlicHfParams { delta: number("delta_"), lambda: number("lam") }), false),
-        other => panic!("no loss is known for {other}"),
-    }
+    let (ours, soft) = match name {
+        "cdpo" => ("dpo", false),
+        "dpo_soft_label" => ("dpo", true),
+        "rdpo_robust" => ("robust", false),
+        "r_dpo_len" => ("r_dpo", false),
+        "rpo_nll" => ("rpo", false),
+        "ipo_sum" => ("ipo", false),
+        "ipo_online_soft" => ("ipo", true),
+        "slic_hinge_ref" => ("hinge", false),
+        "bonbon_n8" => ("bonbon", false),
+        "sppo_soft" => ("sppo", true),
+        same => (same, false),
+    };
+    let (_, keys, _) =
+        PairLoss::ALL.iter().find(|(known, ..)| *known == ours).unwrap_or_else(|| panic!("no loss {name}"));
+    // The golden file writes the papers' letters.
+    let letters = |key: &str| match key {
+        "label_smoothing" => "eps",
+        "lambda" => "lam",
+        "delta" => "delta_",
+        "beta" if hyper["tau"].is_number() && hyper["beta"].is_null() => "tau",
+        _ => "",
+    };
+    let value = |key: &str| hyper[key].as_f64().or_else(|| hyper[letters(key)].as_f64());
+    // Only DPO without smoothing leaves a key out.
+    let params = keys.iter().map(|key| ((*key).to_owned(), value(key).unwrap_or_default())).collect();
+    (PairLoss::from_name(ours, &params).expect("its keys"), soft)
 }
 
 fn assert_close(what: &str, found: f64, wanted: f64, relative: f64, floor: f64) {
@@ -111,23 +127,29 @@ fn check_golden(kind: Kind, relative: f64, floor: f64) -> usize {
 
 #[test]
 fn golden_values_and_gradients_in_float64() {
-    assert_eq!(check_golden(Kind::Double, 1e-9, 1e-12), 8 * 5 * 3);
+    assert_eq!(check_golden(Kind::Double, 1e-9, 1e-12), 28 * 5 * 3);
 }
 
 #[test]
 fn golden_values_and_gradients_in_float32() {
-    assert_eq!(check_golden(Kind::Float, 1e-4, 1e-6), 8 * 5 * 3);
+    assert_eq!(check_golden(Kind::Float, 1e-4, 1e-6), 28 * 5 * 3);
 }
 
-fn every_loss() -> [PairLoss; 6] {
-    [
-        PairLoss::Dpo(DpoParams { beta: 0.3, label_smoothing: 0.0 }),
-        PairLoss::Dpo(DpoParams { beta: 0.3, label_smoothing: 0.2 }),
-        PairLoss::Ipo(IpoParams { beta: 0.2 }),
-        PairLoss::IpoAvg(IpoParams { beta: 0.05 }),
-        PairLoss::Hinge(HingeParams { beta: 0.11 }),
-        PairLoss::SlicHf(SlicHfParams { delta: 1.3, lambda: 0.07 }),
-    ]
+/// Every loss with plain hyper-parameters, by its keys.
+fn every_loss() -> Vec<PairLoss> {
+    let value = |key: &&str| match *key {
+        "beta" => 0.3,
+        "label_smoothing" => 0.2,
+        "delta" => 1.3,
+        "n" => 4.0,
+        "tau" => 0.5,
+        "lambda" => 0.7,
+        _ => 0.07,
+    };
+    let build = |(name, keys, _): &(&str, &[&str], bool)| {
+        PairLoss::from_name(name, &keys.iter().map(|key| ((*key).to_owned(), value(key))).collect()).expect("its keys")
+    };
+    PairLoss::ALL.iter().map(build).collect()
 }
 
 /// A batch away from the hinges' kinks, with hard, soft and reversed labels.
@@ -136,6 +158,7 @@ fn soft_batch() -> Batch {
         policy: [vec![-12.3, -40.1, -7.7, -30.0], vec![-15.9, -33.4, -7.1, -55.5]],
         reference: [vec![-13.0, -38.0, -9.2, -44.0], vec![-14.1, -36.3, -6.4, -47.0]],
         tokens: [vec![4.0, 17.0, 3.0, 11.0], vec![9.0, 12.0, 2.0, 31.0]],
+        scores: [vec![2.0, 0.5, 1.0, 3.0], vec![1.5, 0.1, -1.0, 0.0]],
         p: Some(vec![1.0, 0.63, 0.08, 0.5]),
     }
 }
@@ -165,7 +188,9 @@ fn gradients_match_central_differences() {
 fn soft_labels_mix_the_two_orders() {
     let batch = soft_batch();
     let p = batch.p.clone().expect("soft");
-    for loss in every_loss() {
+    // These two read the label in another way: one asks for hard labels, one regresses on the probability.
+    let mixes = |loss: &PairLoss| !matches!(loss, PairLoss::Odpo { .. } | PairLoss::Sppo { .. });
+    for loss in every_loss().into_iter().filter(mixes) {
         let mixed = compute(&loss, &batch, Kind::Double).loss;
         let straight = compute(&loss, &Batch { p: None, ..batch.clone() }, Kind::Double).loss;
         let swap = |[a, b]: [Vec<f64>; 2]| [b, a];
@@ -173,6 +198,7 @@ fn soft_labels_mix_the_two_orders() {
             policy: swap(batch.policy.clone()),
             reference: swap(batch.reference.clone()),
             tokens: swap(batch.tokens.clone()),
+            scores: batch.scores.clone(),
             p: None,
         };
         let reversed = compute(&loss, &swapped, Kind::Double).loss;
@@ -191,6 +217,7 @@ fn extreme_log_ratios_stay_finite_in_float32() {
                 policy: [vec![-200.0, -400.0], vec![-400.0, -200.0]],
                 reference: [vec![-400.0, -200.0], vec![-200.0, -400.0]],
                 tokens: [vec![0.0, 1.0], vec![1.0, 0.0]],
+                scores: [vec![1.0, 1.0], vec![1.0, 0.0]],
                 p,
             };
             let computed = compute(&loss, &batch, Kind::Float);
@@ -208,14 +235,15 @@ fn ipo_stops_at_the_known_optimum() {
         policy: [log(0.598_687_660_112_452), log(0.401_312_339_887_548)],
         reference: [log(0.5), log(0.5)],
         tokens: [vec![1.0], vec![1.0]],
+        scores: [vec![1.0], vec![0.0]],
         p: Some(vec![0.7]),
     };
-    let computed = compute(&PairLoss::Ipo(IpoParams { beta: 0.5 }), &batch, Kind::Double);
+    let computed = compute(&PairLoss::Ipo { beta: 0.5 }, &batch, Kind::Double);
     assert_close("gradient at the optimum", computed.gradients[0][0], 0.0, 0.0, 1e-12);
 }
 
 fn dpo(inputs: &PairLogps) -> Result<LossOutput> {
-    dpo_loss(inputs, &DpoParams { beta: 0.1, label_smoothing: 0.0 })
+    dpo_loss(inputs, 0.1, 0.0)
 }
 
 #[test]
@@ -257,19 +285,17 @@ fn absent_inputs_low_precision_and_bad_parameters_are_named() {
     let half = x.to_kind(Kind::BFloat16);
     let error = dpo(&PairLogps::new(&x, &x)).expect_err("refused");
     assert!(error.to_string().starts_with("loss dpo needs reference log-probabilities"), "{error}");
-    let error = PairLoss::IpoAvg(IpoParams { beta: 0.1 })
-        .compute(&PairLogps::new(&x, &x).with_reference(&x, &x))
-        .expect_err("refused");
+    let error =
+        PairLoss::IpoAvg { beta: 0.1 }.compute(&PairLogps::new(&x, &x).with_reference(&x, &x)).expect_err("refused");
     assert!(error.to_string().contains("call with_tokens"), "{error}");
     assert!(matches!(dpo(&PairLogps::new(&x, &half)), Err(Error::Kind { name: "policy_rejected", .. })));
     let inputs = PairLogps::new(&x, &x).with_reference(&x, &x);
     for beta in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        assert!(matches!(ipo_loss(&inputs, &IpoParams { beta }), Err(Error::Param { name: "beta", .. })), "{beta}");
+        assert!(matches!(ipo_loss(&inputs, beta), Err(Error::Param { name: "beta", .. })), "{beta}");
     }
-    let params = DpoParams { beta: 0.1, label_smoothing: 0.5 };
-    assert!(matches!(dpo_loss(&inputs, &params), Err(Error::Param { name: "label_smoothing", .. })));
-    let slic = PairLoss::SlicHf(SlicHfParams { delta: 1.0, lambda: -0.1 });
+    assert!(matches!(dpo_loss(&inputs, 0.1, 0.5), Err(Error::Param { name: "label_smoothing", .. })));
+    let slic = PairLoss::SlicHf { delta: 1.0, lambda: -0.1 };
     assert!(matches!(slic.compute(&inputs), Err(Error::Param { name: "lambda", .. })));
-    let slic = PairLoss::SlicHf(SlicHfParams { delta: 1.0, lambda: 0.1 });
+    let slic = PairLoss::SlicHf { delta: 1.0, lambda: 0.1 };
     assert!(!slic.needs_reference() && slic.compute(&PairLogps::new(&x, &x)).is_ok());
 }

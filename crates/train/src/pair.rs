@@ -57,6 +57,17 @@ fn pair_of(example: &Example) -> Result<f64> {
     Err(Error::Example { id: example.id.to_string(), problem })
 }
 
+/// Returns the scores of chosen and of rejected answers.
+fn scores_of(examples: &[&Example]) -> Result<[Vec<f32>; 2]> {
+    let score = |example: &&Example, side: usize| {
+        let problem = || "its answers have no scores, which the loss needs (feedback.ask = \"score\")".to_owned();
+        let score = example.answers[side].score;
+        score.map(|score| score as f32).ok_or_else(|| Error::Example { id: example.id.to_string(), problem: problem() })
+    };
+    let side = |side: usize| examples.iter().map(|example| score(example, side)).collect::<Result<Vec<_>>>();
+    Ok([side(0)?, side(1)?])
+}
+
 /// Lays out chosen answers, then rejected ones.
 fn layout(examples: &[&Example], device: &Device) -> SequenceBatch {
     let side = |i: usize| examples.iter().map(move |e| (e.prompt_ids.as_slice(), e.answers[i].token_ids.as_slice()));
@@ -137,6 +148,10 @@ impl PairTrainer {
             .with_weight(&weight);
         if labels.iter().any(|p| *p != 1.0) {
             inputs = inputs.with_p(&p);
+        }
+        let scores = self.loss.needs_scores().then(|| scores_of(&examples)).transpose()?.map(|both| both.map(column));
+        if let Some([better, worse]) = &scores {
+            inputs = inputs.with_scores(better, worse);
         }
         let output = self.loss.compute(&inputs)?;
         let loss = output.per_pair.sum(Kind::Float) / total;

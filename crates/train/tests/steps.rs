@@ -4,7 +4,7 @@
 use std::fs;
 
 use joust_core::{Answer, Example, ExampleSource, Finish, RecordId, Target};
-use joust_losses::{DpoParams, PairLoss};
+use joust_losses::PairLoss;
 use joust_model::{Device, Dtype, Llama, ModelConfig};
 use joust_testkit::{tiny_config, tiny_weights};
 use joust_train::{
@@ -49,7 +49,7 @@ fn example(i: usize) -> Example {
 /// Takes two steps on eight pairs, cut into micro-batches of the given sizes.
 fn pair_steps(sizes: &[usize]) -> (PairTrainer, f64) {
     let config = tiny_config(VOCAB);
-    let loss = PairLoss::Dpo(DpoParams { beta: 0.3, label_smoothing: 0.0 });
+    let loss = PairLoss::Dpo { beta: 0.3, label_smoothing: 0.0 };
     let mut trainer = PairTrainer::new(master(&config, 1e-3), loss, Device::cpu());
     let reference = Llama::new(&config, &tiny_weights(&config, 6)).expect("weights are whole");
     let mut examples = (0..8).map(example);

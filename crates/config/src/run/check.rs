@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::RunFile;
+use super::{Ask, LOSSES, LossSpec, RunFile};
 use crate::{
     Error,
     judge::{JudgeConfig, Rule},
@@ -40,7 +40,7 @@ impl RunFile {
         found.runs("feedback.ask", &self.feedback.ask, &works::ASKS);
         found.runs("feedback.label", &self.feedback.label, &works::LABELS);
         found.runs("pairing.select", &self.pairing.select, &works::SELECTS);
-        found.runs("loss.name", &self.loss.name, &works::LOSSES);
+        found.runs("loss.name", &self.loss.name, &LOSSES.map(|spec| spec.name));
         found.runs("reference.kind", &self.reference.kind, &works::REFERENCES);
         found.runs("learner.iteration_steps", &self.learner.iteration_steps, &works::ITERATION_STEPS);
         if let Some(revision) = self.policy.revision.as_ref().filter(|_| !works::HUB) {
@@ -96,13 +96,25 @@ impl RunFile {
     }
 
     fn check_loss(&self, found: &mut Problems<'_>) {
-        let (name, keys) = (name_of(&self.loss.name), self.loss.keys());
-        if self.loss.params().is_none() {
-            return;
+        let Some(spec) = LossSpec::of(self.loss.name) else { return };
+        let name = name_of(&spec.name);
+        for (key, value) in &self.loss.params {
+            let path = format!("loss.{key}");
+            let Some(own) = spec.keys.iter().find(|own| own.key == key) else {
+                let keys: Vec<&str> = spec.keys.iter().map(|own| own.key).collect();
+                let reason = format!("the loss {name} has no such key, it has {}; remove it", keys.join(" and "));
+                found.conflict(&path, "set", &reason);
+                continue;
+            };
+            if !own.domain.holds(*value) {
+                let expected = format!("{}; the default of {name} is {}", own.domain.describe(), own.default);
+                let (place, value) = ((found.place)(&path), value.to_string());
+                found.errors.push(Error::BadValue { key: path, value, place, expected });
+            }
         }
-        for key in self.loss.set_keys().into_iter().filter(|key| !keys.contains(key)) {
-            let reason = format!("the loss {name} has no such key, it has {}; remove it", keys.join(" and "));
-            found.conflict(&format!("loss.{key}"), "set", &reason);
+        if spec.scores && self.feedback.ask != Ask::Score {
+            let reason = "it reads the judge's scores, which only feedback.ask = \"score\" gives";
+            found.conflict("loss.name", &name, reason);
         }
     }
 

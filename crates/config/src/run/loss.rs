@@ -1,122 +1,211 @@
 //! What is minimised and what the policy is held to: `[loss]` and `[reference]`.
 
-use schemars::JsonSchema;
+use std::{borrow::Cow, collections::BTreeMap};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::choices::{LossName, ReferenceKind};
+use crate::works::name_of;
 
-/// The loss; after resolution exactly the keys that it has are set.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+/// The loss with its hyper-parameters; after resolution exactly the keys that it has are set.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Loss {
     /// What is minimised.
     pub name: LossName,
-    /// How tightly the policy is held to the reference, per nat. `dpo`, `ipo_avg` and `hinge` start at 0.1, `ipo` at 1.0; the
-    /// presets bring the paper's 0.1, 1.0 and 0.002. Near 0 the policy drifts away, at 10 it hardly moves.
-    #[schemars(extend("exclusiveMinimum" = 0.0))]
-    pub beta: Option<f64>,
-    /// Share of labels taken to be wrong (`dpo` only, default 0); 0.5 would make every label worthless.
-    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 0.5))]
-    pub label_smoothing: Option<f64>,
-    /// Margin in nats that chosen must lead by (`slic_hf` only, default 1).
-    #[schemars(range(min = 0.0))]
-    pub delta: Option<f64>,
-    /// Weight of the chosen answer's likelihood (`slic_hf` only, default 0.1); 0 lets the policy forget it.
-    #[schemars(range(min = 0.0))]
-    pub lambda: Option<f64>,
+    /// Hyper-parameters by key.
+    #[serde(flatten)]
+    pub params: BTreeMap<String, f64>,
 }
 
-/// A loss that this build can run, with its hyper-parameters.
+/// The numbers that a hyper-parameter can have.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum LossParams {
-    /// Logistic loss.
-    Dpo {
-        /// Per nat, above 0.
-        beta: f64,
-        /// In [0, 0.5).
-        label_smoothing: f64,
-    },
-    /// Squared loss on sums.
-    Ipo {
-        /// Per nat, above 0.
-        beta: f64,
-    },
-    /// Squared loss on token averages.
-    IpoAvg {
-        /// Per nat, above 0.
-        beta: f64,
-    },
-    /// Reference-normalised hinge.
-    Hinge {
-        /// Per nat, above 0.
-        beta: f64,
-    },
-    /// Reference-free hinge.
-    SlicHf {
-        /// Margin in nats, at least 0.
-        delta: f64,
-        /// Weight of the likelihood, at least 0.
-        lambda: f64,
-    },
+pub enum Domain {
+    /// Above 0.
+    Positive,
+    /// At least 0.
+    NotNegative,
+    /// At least 0 and below 0.5.
+    Smoothing,
+    /// Above 0 and below 0.5.
+    SomeSmoothing,
+    /// Above 0 and at most 1.
+    Share,
+    /// In [0, 1].
+    Fraction,
+    /// Whole, from 2 to 999.
+    Count,
 }
 
-/// The default beta of a loss where no preset names one: TRL's 0.1, and the paper's 1.0 for IPO on sums.
-fn default_beta(name: LossName) -> f64 {
-    if name == LossName::Ipo { 1.0 } else { 0.1 }
+/// A hyper-parameter of a loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossKey {
+    /// Its key in the run file.
+    pub key: &'static str,
+    /// Used where nothing is written: the paper's, or TRL's where it is silent.
+    pub default: f64,
+    /// What it can be.
+    pub domain: Domain,
+}
+
+/// A loss that runs on preference pairs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossSpec {
+    /// Its name.
+    pub name: LossName,
+    /// Its hyper-parameters.
+    pub keys: &'static [LossKey],
+    /// Whether it needs the judge's scores, so `feedback.ask = "score"`.
+    pub scores: bool,
+}
+
+const fn key(key: &'static str, default: f64, domain: Domain) -> LossKey {
+    LossKey { key, default, domain }
+}
+
+const fn beta(default: f64) -> LossKey {
+    key("beta", default, Domain::Positive)
+}
+
+const fn spec(name: LossName, keys: &'static [LossKey]) -> LossSpec {
+    LossSpec { name, keys, scores: false }
+}
+
+/// Every loss that runs, with its hyper-parameters and their defaults.
+pub const LOSSES: [LossSpec; 25] = [
+    spec(LossName::Dpo, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
+    spec(LossName::Ipo, &[beta(1.0)]),
+    spec(LossName::IpoAvg, &[beta(0.1)]),
+    spec(LossName::Hinge, &[beta(0.1)]),
+    spec(LossName::SlicHf, &[key("delta", 1.0, Domain::NotNegative), key("lambda", 0.1, Domain::NotNegative)]),
+    spec(LossName::Robust, &[beta(0.1), key("label_smoothing", 0.1, Domain::Smoothing)]),
+    spec(LossName::ExoPair, &[beta(0.1), key("label_smoothing", 1e-3, Domain::SomeSmoothing)]),
+    spec(LossName::NcaPair, &[beta(0.01)]),
+    spec(LossName::BcoPair, &[beta(0.01)]),
+    spec(LossName::ApoZero, &[beta(0.1)]),
+    spec(LossName::ApoDown, &[beta(0.1)]),
+    spec(LossName::Discopop, &[beta(0.05), key("tau", 0.05, Domain::Positive)]),
+    spec(LossName::SigmoidNorm, &[beta(5.0)]),
+    spec(LossName::RDpo, &[beta(0.1), key("alpha", 0.01, Domain::NotNegative)]),
+    spec(LossName::Rpo, &[beta(0.1), key("alpha", 1.0, Domain::NotNegative)]),
+    spec(LossName::Cpo, &[beta(0.1), key("alpha", 1.0, Domain::NotNegative)]),
+    spec(LossName::Orpo, &[key("lambda", 0.1, Domain::NotNegative)]),
+    LossSpec { name: LossName::Odpo, keys: &[beta(0.1), key("alpha", 1.0, Domain::NotNegative)], scores: true },
+    spec(LossName::Dpop, &[beta(0.3), key("lambda", 50.0, Domain::NotNegative)]),
+    spec(LossName::DpoShift, &[beta(0.1), key("lambda", 0.95, Domain::Share)]),
+    spec(LossName::Simpo, &[beta(2.0), key("gamma", 0.5, Domain::NotNegative)]),
+    spec(LossName::Alphapo, &[beta(2.5), key("gamma", 0.1, Domain::NotNegative), key("alpha", 0.25, Domain::Positive)]),
+    spec(LossName::Asft, &[key("lambda", 0.1, Domain::NotNegative)]),
+    spec(LossName::Bonbon, &[key("n", 8.0, Domain::Count), key("alpha", 0.005, Domain::Fraction)]),
+    spec(LossName::Sppo, &[beta(1e-3)]),
+];
+
+/// Meaning of each key, whatever the loss.
+const MEANINGS: [(&str, &str); 8] = [
+    (
+        "beta",
+        "How tightly the policy is held to the reference, per nat; for losses without a reference, the scale of the reward. Near 0 \
+         the policy drifts away, far above the default it hardly moves",
+    ),
+    ("label_smoothing", "Share of labels taken to be wrong; 0.5 would make every label worthless"),
+    ("delta", "Margin in nats that chosen must lead by"),
+    ("lambda", "Weight of the loss's second term: see the loss"),
+    ("alpha", "Weight of the loss's second term, or shape of its reward: see the loss"),
+    ("gamma", "Margin of the reward that chosen must lead by"),
+    ("tau", "Temperature of the mixture of the two forms"),
+    ("n", "Answers that the best and the worst were taken from"),
+];
+
+impl Domain {
+    /// Returns whether the number lies in the domain.
+    pub fn holds(self, value: f64) -> bool {
+        value.is_finite()
+            && match self {
+                Self::Positive => value > 0.0,
+                Self::NotNegative => value >= 0.0,
+                Self::Smoothing => (0.0..0.5).contains(&value),
+                Self::SomeSmoothing => value > 0.0 && value < 0.5,
+                Self::Share => value > 0.0 && value <= 1.0,
+                Self::Fraction => (0.0..=1.0).contains(&value),
+                Self::Count => (2.0..1000.0).contains(&value) && value.fract() == 0.0,
+            }
+    }
+
+    /// Describes the domain, for example `a number above 0`.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Positive => "a number above 0",
+            Self::NotNegative => "a number of at least 0",
+            Self::Smoothing => "a number of at least 0 and below 0.5",
+            Self::SomeSmoothing => "a number above 0 and below 0.5",
+            Self::Share => "a number above 0 and at most 1",
+            Self::Fraction => "a number of at least 0 and at most 1",
+            Self::Count => "a whole number of at least 2 and below 1000",
+        }
+    }
+}
+
+impl LossSpec {
+    /// Returns the loss of this name, if it runs.
+    pub fn of(name: LossName) -> Option<&'static Self> {
+        LOSSES.iter().find(|spec| spec.name == name)
+    }
 }
 
 impl Loss {
-    /// Returns the loss with its hyper-parameters, defaults filled in; `None` for a loss that this build cannot run.
-    pub fn params(&self) -> Option<LossParams> {
-        let beta = self.beta.unwrap_or(default_beta(self.name));
-        match self.name {
-            LossName::Dpo => Some(LossParams::Dpo { beta, label_smoothing: self.label_smoothing.unwrap_or_default() }),
-            LossName::Ipo => Some(LossParams::Ipo { beta }),
-            LossName::IpoAvg => Some(LossParams::IpoAvg { beta }),
-            LossName::Hinge => Some(LossParams::Hinge { beta }),
-            LossName::SlicHf => {
-                Some(LossParams::SlicHf { delta: self.delta.unwrap_or(1.0), lambda: self.lambda.unwrap_or(0.1) })
-            }
-            _ => None,
-        }
-    }
-
-    /// Lists the keys beside `name` that the loss has.
-    pub fn keys(&self) -> &'static [&'static str] {
-        match self.params() {
-            Some(LossParams::Dpo { .. }) => &["beta", "label_smoothing"],
-            Some(LossParams::SlicHf { .. }) => &["delta", "lambda"],
-            _ => &["beta"],
-        }
+    /// Returns the name as the run file writes it.
+    pub fn written_name(&self) -> String {
+        name_of(&self.name)
     }
 
     /// Writes the defaults of its own keys into those that are not set.
     pub(crate) fn fill(&mut self) {
-        match self.params() {
-            Some(LossParams::Dpo { beta, label_smoothing }) => {
-                self.beta = Some(beta);
-                self.label_smoothing = Some(label_smoothing);
-            }
-            Some(LossParams::Ipo { beta } | LossParams::IpoAvg { beta } | LossParams::Hinge { beta }) => {
-                self.beta = Some(beta);
-            }
-            Some(LossParams::SlicHf { delta, lambda }) => {
-                self.delta = Some(delta);
-                self.lambda = Some(lambda);
-            }
-            None => {}
+        for key in LossSpec::of(self.name).into_iter().flat_map(|spec| spec.keys) {
+            self.params.entry(key.key.to_owned()).or_insert(key.default);
         }
     }
+}
 
-    /// Lists the keys that are set, whether the loss has them or not.
-    pub(crate) fn set_keys(&self) -> Vec<&'static str> {
-        let all = [
-            ("beta", self.beta),
-            ("label_smoothing", self.label_smoothing),
-            ("delta", self.delta),
-            ("lambda", self.lambda),
-        ];
-        all.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key).collect()
+/// Joins a key's meaning with the losses that have it and their defaults.
+fn describe(key: &str, meaning: &str) -> String {
+    let has = |spec: &LossSpec| {
+        let own = spec.keys.iter().find(|own| own.key == key)?;
+        Some(format!("`{}` {}", name_of(&spec.name), own.default))
+    };
+    format!("{meaning}. Defaults: {}.", LOSSES.iter().filter_map(has).collect::<Vec<_>>().join(", "))
+}
+
+impl JsonSchema for Loss {
+    fn schema_name() -> Cow<'static, str> {
+        "Loss".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    /// Lists the keys of all losses; which of them a loss has, and its own domain, is checked with the whole file.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut name = LossName::json_schema(generator);
+        name.insert("description".into(), "What is minimised.".into());
+        name.insert("default".into(), json!(LossName::default()));
+        let mut properties = Map::from_iter([("name".to_owned(), Value::from(name))]);
+        for (key, meaning) in MEANINGS {
+            let mut domains =
+                LOSSES.iter().flat_map(|spec| spec.keys).filter(|own| own.key == key).map(|own| own.domain);
+            let low = if domains.all(|domain| domain == Domain::Positive) { "exclusiveMinimum" } else { "minimum" };
+            let schema = json!({ "type": ["number", "null"], "description": describe(key, meaning), low: 0.0 });
+            properties.insert(key.to_owned(), schema);
+        }
+        let text = "The loss; after resolution exactly the keys that it has are set.";
+        Schema::from(Map::from_iter([
+            ("type".to_owned(), json!("object")),
+            ("description".to_owned(), json!(text)),
+            ("properties".to_owned(), Value::Object(properties)),
+            ("additionalProperties".to_owned(), json!(false)),
+        ]))
     }
 }
 

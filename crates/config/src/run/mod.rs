@@ -21,7 +21,7 @@ pub use choices::{Ask, Filter, Label, LossName, Preset, ReferenceKind, ReplayOrd
 pub use data::{Data, Dtype, Lora, OnError, Policy};
 pub use eval::{Eval, Output, Pipeline, Stop};
 pub use learner::{Learner, Optimization, Optimizer, SchedulerType};
-pub use loss::{Loss, LossParams, Reference};
+pub use loss::{Domain, LOSSES, Loss, LossKey, LossSpec, Reference};
 pub use sampling::{Feedback, Pairing, Replay, Sampling};
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ fn values_out_of_range_are_named_with_their_domain() {
         ("loss.beta=0", "loss.beta = 0 in --set loss.beta=0 is not valid: expected a number above 0"),
         (
             "loss.label_smoothing=0.5",
-            "loss.label_smoothing = 0.5 in --set loss.label_smoothing=0.5 is not valid: expected a number of at least 0 and below 0.5",
+            "loss.label_smoothing = 0.5 in --set loss.label_smoothing=0.5 is not valid: expected a number of at least 0 and below 0.5; the default of dpo is 0",
         ),
         (
             "data.eval_fraction=1",
@@ -172,7 +172,12 @@ fn what_cannot_run_yet_is_refused_with_what_can() {
         ("feedback.ask=rank", "feedback.ask = rank", "score, compare"),
         ("feedback.label=sampled", "feedback.label = sampled", "hard, soft"),
         ("pairing.select=win_rate", "pairing.select = win_rate", "best_worst, max_random, all_pairs"),
-        ("loss.name=simpo", "loss.name = simpo", "dpo, ipo, ipo_avg, hinge, slic_hf"),
+        (
+            "loss.name=kto",
+            "loss.name = kto",
+            "dpo, ipo, ipo_avg, hinge, slic_hf, robust, exo_pair, nca_pair, bco_pair, apo_zero, apo_down, discopop, sigmoid_norm, \
+             r_dpo, rpo, cpo, orpo, odpo, dpop, dpo_shift, simpo, alphapo, asft, bonbon, sppo",
+        ),
         ("reference.kind=previous", "reference.kind = previous", "initial"),
         ("learner.iteration_steps=4", "learner.iteration_steps = 4", "1"),
         ("policy.revision=main", "policy.revision = main", "a folder in policy.model, without a revision"),
@@ -240,6 +245,12 @@ fn impossible_combinations_say_why() {
         (vec!["sampling.players=[\"policy\"]"], "sampling.players = 1 entry", "one answer leaves nothing to compare"),
         (vec!["pairing.replay.ratio=0.5"], "pairing.replay.ratio = 0.5", "a capacity of 0 keeps nothing to replay"),
         (vec!["loss.delta=1.0"], "loss.delta = set", "the loss dpo has no such key, it has beta and label_smoothing"),
+        (
+            vec!["loss={name=\"bonbon\", n=2.5}"],
+            "loss.n = 2.5",
+            "expected a whole number of at least 2 and below 1000; the default of bonbon is 8",
+        ),
+        (vec!["loss={name=\"odpo\"}"], "loss.name = odpo", "only feedback.ask = \"score\" gives"),
         (vec!["loss.name=slic_hf"], "loss.beta = set", "the loss slic_hf has no such key, it has delta and lambda"),
         (
             vec!["learner.warmup_steps=5", "learner.warmup_ratio=0.1"],

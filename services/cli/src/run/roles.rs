@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use joust_config::{Resolved, RunFile, run::LossParams};
+use joust_config::{Resolved, RunFile};
 use joust_core::{ModelSet, Release, Shutdown};
 use joust_engine::{Engine, ModelStore, Published, Snapshot};
 use joust_judges::Ask;
 use joust_learner::{Ended, State};
-use joust_losses::{DpoParams, HingeParams, IpoParams, PairLoss, SlicHfParams};
+use joust_losses::PairLoss;
 use joust_model::Llama;
 use joust_pairs::{Filter, Label, PairingRules, Select};
 use joust_queue::{Queue, Settings as QueueSettings, open_embedded};
@@ -234,14 +234,7 @@ fn learner_config(resolved: &Resolved, parts: &Parts) -> joust_learner::Config {
 }
 
 fn loss(run: &RunFile) -> anyhow::Result<PairLoss> {
-    let params = run.loss.params().context("the run file's loss cannot run in this build")?;
-    Ok(match params {
-        LossParams::Dpo { beta, label_smoothing } => PairLoss::Dpo(DpoParams { beta, label_smoothing }),
-        LossParams::Ipo { beta } => PairLoss::Ipo(IpoParams { beta }),
-        LossParams::IpoAvg { beta } => PairLoss::IpoAvg(IpoParams { beta }),
-        LossParams::Hinge { beta } => PairLoss::Hinge(HingeParams { beta }),
-        LossParams::SlicHf { delta, lambda } => PairLoss::SlicHf(SlicHfParams { delta, lambda }),
-    })
+    Ok(PairLoss::from_name(&run.loss.written_name(), &run.loss.params)?)
 }
 
 fn rules(run: &RunFile) -> PairingRules {
@@ -268,5 +261,40 @@ fn rules(run: &RunFile) -> PairingRules {
         missing_eos_penalty: run.sampling.missing_eos_penalty,
         score_scale: run.training_judge().map_or(1.0, |judge| judge.scale()),
         seed: run.seed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use joust_config::{
+        run::{LOSSES, Loss},
+        works::name_of,
+    };
+    use joust_losses::PairLoss;
+
+    #[test]
+    fn run_file_and_losses_name_the_same_losses_and_keys() {
+        let ours: BTreeSet<(String, Vec<&str>, bool)> = LOSSES
+            .iter()
+            .map(|spec| (name_of(&spec.name), spec.keys.iter().map(|key| key.key).collect(), spec.scores))
+            .collect();
+        let mut theirs = BTreeSet::new();
+        for (name, keys, _) in PairLoss::ALL {
+            let params = keys.iter().map(|key| ((*key).to_owned(), 0.2)).collect();
+            let loss = PairLoss::from_name(name, &params).expect("its own keys");
+            theirs.insert(((*name).to_owned(), keys.to_vec(), loss.needs_scores()));
+        }
+        assert_eq!(ours, theirs);
+        assert_eq!(ours.len(), 25);
+    }
+
+    #[test]
+    fn every_default_is_in_its_domain() {
+        for key in LOSSES.iter().flat_map(|spec| spec.keys) {
+            assert!(key.domain.holds(key.default), "{key:?}");
+        }
+        assert_eq!(Loss::default().written_name(), "dpo");
     }
 }
