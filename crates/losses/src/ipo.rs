@@ -64,7 +64,7 @@ pub fn ipo_avg_loss(inputs: &PairLogps, beta: f64) -> Result<LossOutput> {
 /// As [`ipo_loss`]; `n` at least 2, a whole number; `alpha` in [0, 1], 0.005 in the paper. Rewards are `β_n·h`.
 pub fn bonbon_loss(inputs: &PairLogps, n: f64, alpha: f64) -> Result<LossOutput> {
     check("bonbon", [("n", n)], "a whole number of at least 2 and below 1000", |n| {
-        n >= 2.0 && n < 1000.0 && n.fract() == 0.0
+        (2.0..1000.0).contains(&n) && n.fract() == 0.0
     })?;
     check("bonbon", [("alpha", alpha)], "a number in [0, 1]", |alpha| (0.0..=1.0).contains(&alpha))?;
     let (h, policy) = (inputs.log_ratios("bonbon")?, inputs.policy()?);
