@@ -7,19 +7,18 @@ use serde_json::Value;
 use crate::run::{Ask, LOSSES, Label, Preset, ReferenceKind, Select};
 
 /// Presets that run.
-pub const PRESETS: [Preset; 3] = [Preset::OaifDpo, Preset::OaifIpo, Preset::OaifSlic];
+pub const PRESETS: [Preset; 5] =
+    [Preset::OaifDpo, Preset::OaifIpo, Preset::OaifSlic, Preset::Sppo, Preset::IterativeDpo];
 /// Players that run.
 pub const PLAYERS: [Player; 1] = [Player::Policy];
 /// Questions that run.
-pub const ASKS: [Ask; 2] = [Ask::Score, Ask::Compare];
+pub const ASKS: [Ask; 3] = [Ask::Score, Ask::Compare, Ask::Rank];
 /// Labels that run.
 pub const LABELS: [Label; 2] = [Label::Hard, Label::Soft];
 /// Selections that run.
-pub const SELECTS: [Select; 3] = [Select::BestWorst, Select::MaxRandom, Select::AllPairs];
+pub const SELECTS: [Select; 4] = [Select::BestWorst, Select::MaxRandom, Select::AllPairs, Select::WinRate];
 /// References that run.
-pub const REFERENCES: [ReferenceKind; 1] = [ReferenceKind::Initial];
-/// Values of `learner.iteration_steps` that run.
-pub const ITERATION_STEPS: [u64; 1] = [1];
+pub const REFERENCES: [ReferenceKind; 2] = [ReferenceKind::Initial, ReferenceKind::Previous];
 /// Whether models are fetched from a hub, by id and revision.
 pub const HUB: bool = false;
 /// Whether low-rank adapters are trained.
@@ -38,7 +37,6 @@ pub fn of_key(key: &str) -> Option<Vec<String>> {
         "pairing.select" => all(&SELECTS),
         "loss.name" => all(&LOSSES.map(|spec| spec.name)),
         "reference.kind" => all(&REFERENCES),
-        "learner.iteration_steps" => all(&ITERATION_STEPS),
         _ => None,
     }
 }

@@ -191,6 +191,8 @@ pub enum Target {
     Pair {
         /// Probability that `answers[0]` is the better one.
         p: f64,
+        /// Mean probability of each to beat the prompt's K answers, itself counted as one half; set by pairing by win rate.
+        win_rates: Option<[f64; 2]>,
     },
 }
 

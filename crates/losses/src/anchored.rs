@@ -63,7 +63,8 @@ pub fn apo_down_loss(inputs: &PairLogps, beta: f64) -> Result<LossOutput> {
 
 /// Computes the SPPO loss on a pair: each log-ratio is regressed on what multiplicative weights would make of it.
 ///
-/// `L = ½·[(hc − (p − ½)/β)² + (hr + (p − ½)/β)²]` with p = P(y⁺ ≻ y⁻), 1 for hard labels (Wu et al.,
+/// `L = ½·[(hc − (P⁺ − ½)/β)² + (hr − (P⁻ − ½)/β)²]` with the win rates P⁺ and P⁻ of the two answers among the prompt's K; without win
+/// rates the pair's own p and 1 − p, 1 and 0 for hard labels (Wu et al.,
 /// <https://arxiv.org/abs/2405.00675>, with log Z replaced by η/2, η = 1/β, the ½ of the authors' code). The reference is the sampler
 /// of the iteration. The gradient is unbounded: clip its norm.
 ///
@@ -72,7 +73,7 @@ pub fn apo_down_loss(inputs: &PairLogps, beta: f64) -> Result<LossOutput> {
 pub fn sppo_loss(inputs: &PairLogps, beta: f64) -> Result<LossOutput> {
     positive("sppo", [("beta", beta)])?;
     let h = inputs.log_ratios("sppo")?;
-    let target = (inputs.label() - 0.5) / beta;
-    let per_pair = inputs.weigh(0.5 * ((&h[0] - &target).square() + (&h[1] + &target).square()));
+    let target = inputs.win_rates().map(|rate| (rate - 0.5) / beta);
+    let per_pair = inputs.weigh(0.5 * ((&h[0] - &target[0]).square() + (&h[1] - &target[1]).square()));
     Ok(LossOutput::new(per_pair, &h, beta))
 }

@@ -15,6 +15,7 @@ pub struct PairLogps<'a> {
     reference: Option<[&'a Tensor; 2]>,
     tokens: Option<[&'a Tensor; 2]>,
     scores: Option<[&'a Tensor; 2]>,
+    win_rates: Option<[&'a Tensor; 2]>,
     p: Option<&'a Tensor>,
     weight: Option<&'a Tensor>,
 }
@@ -33,7 +34,16 @@ pub struct LossOutput {
 impl<'a> PairLogps<'a> {
     /// Starts from log π(y⁺|x) and log π(y⁻|x) in nats, `[B]`; these two carry the gradient.
     pub fn new(policy_chosen: &'a Tensor, policy_rejected: &'a Tensor) -> Self {
-        Self { policy_chosen, policy_rejected, reference: None, tokens: None, scores: None, p: None, weight: None }
+        Self {
+            policy_chosen,
+            policy_rejected,
+            reference: None,
+            tokens: None,
+            scores: None,
+            win_rates: None,
+            p: None,
+            weight: None,
+        }
     }
 
     /// Adds log π_ref(y⁺|x) and log π_ref(y⁻|x) in nats, `[B]`, without gradient.
@@ -49,6 +59,11 @@ impl<'a> PairLogps<'a> {
     /// Adds the judge's scores, `[B]`, any number kind; higher is better.
     pub fn with_scores(self, chosen: &'a Tensor, rejected: &'a Tensor) -> Self {
         Self { scores: Some([chosen, rejected]), ..self }
+    }
+
+    /// Adds the mean probabilities in [0, 1] to beat the prompt's answers, `[B]`, any number kind.
+    pub fn with_win_rates(self, chosen: &'a Tensor, rejected: &'a Tensor) -> Self {
+        Self { win_rates: Some([chosen, rejected]), ..self }
     }
 
     /// Adds the probability in [0, 1] that chosen is the better answer, `[B]`; absent means 1, a hard label.
@@ -79,6 +94,8 @@ impl<'a> PairLogps<'a> {
             ("rejected_tokens", self.tokens.map(|t| t[1])),
             ("chosen_scores", self.scores.map(|s| s[0])),
             ("rejected_scores", self.scores.map(|s| s[1])),
+            ("chosen_win_rates", self.win_rates.map(|w| w[0])),
+            ("rejected_win_rates", self.win_rates.map(|w| w[1])),
             ("p", self.p),
             ("weight", self.weight),
         ];
@@ -141,10 +158,16 @@ impl<'a> PairLogps<'a> {
         Ok(chosen.detach().to_kind(kind) - rejected.detach().to_kind(kind))
     }
 
-    /// Returns p of each pair in the kind of the log-probabilities, `[B]`; 1 where labels are hard.
-    pub(crate) fn label(&self) -> Tensor {
+    /// Returns the win rates of both answers in the kind of the log-probabilities, `[B]`; without them p and 1 − p, p being 1
+    /// where labels are hard.
+    pub(crate) fn win_rates(&self) -> [Tensor; 2] {
         let kind = self.policy_chosen.kind();
-        self.p.map_or_else(|| self.policy_chosen.detach().ones_like(), |p| p.detach().to_kind(kind))
+        if let Some(rates) = self.win_rates {
+            return rates.map(|rate| rate.detach().to_kind(kind));
+        }
+        let p = self.p.map_or_else(|| self.policy_chosen.detach().ones_like(), |p| p.detach().to_kind(kind));
+        let other = 1.0 - &p;
+        [p, other]
     }
 
     /// Mixes `p·l(0, 1) + (1−p)·l(1, 0)` and applies the weights, `[B]`.

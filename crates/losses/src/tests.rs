@@ -299,3 +299,26 @@ fn absent_inputs_low_precision_and_bad_parameters_are_named() {
     let slic = PairLoss::SlicHf { delta: 1.0, lambda: 0.1 };
     assert!(!slic.needs_reference() && slic.compute(&PairLogps::new(&x, &x)).is_ok());
 }
+
+#[test]
+fn sppo_regresses_on_win_rates() {
+    // h = (2.5, -1.25) on targets (0.8 - 0.5)/0.5 = 0.6 and (0.375 - 0.5)/0.5 = -0.25.
+    let [chosen, rejected, ref_chosen, ref_rejected] =
+        [-42.5f64, -51.25, -45.0, -50.0].map(|value| Tensor::from_slice(&[value]));
+    let [best, worst] = [0.8f64, 0.375].map(|value| Tensor::from_slice(&[value]));
+    let inputs = PairLogps::new(&chosen, &rejected).with_reference(&ref_chosen, &ref_rejected);
+    let loss = PairLoss::Sppo { beta: 0.5 };
+    let rated = floats(&loss.compute(&inputs.with_win_rates(&best, &worst)).expect("valid").per_pair)[0];
+    assert_close("win rates", rated, 0.5 * (1.9f64.powi(2) + 1.0), 1e-12, 0.0);
+    // Without: a hard label is the rates 1 and 0, as TRL's sppo_hard times one half.
+    let hard = floats(&loss.compute(&inputs).expect("valid").per_pair)[0];
+    assert_close("hard", hard, 0.5 * (1.5f64.powi(2) + 0.25f64.powi(2)), 1e-12, 0.0);
+}
+
+#[test]
+fn names_and_keys_that_do_not_fit_are_refused() {
+    let one = |key: &str| [(key.to_owned(), 0.1)].into();
+    assert!(matches!(PairLoss::from_name("dppo", &one("beta")), Err(Error::UnknownLoss { .. })));
+    assert!(matches!(PairLoss::from_name("ipo", &one("tau")), Err(Error::Keys { loss: "ipo", .. })));
+    assert!(matches!(PairLoss::from_name("simpo", &one("beta")), Err(Error::Keys { loss: "simpo", .. })));
+}

@@ -85,6 +85,15 @@ impl Beliefs {
         }
     }
 
+    /// Returns the mean probability of an answer to beat the K answers, itself counted as one half.
+    pub(crate) fn win_rate(&self, i: usize) -> f64 {
+        let k = match self {
+            Self::Scores { scores, .. } => scores.len(),
+            Self::Matrix { k, .. } => *k,
+        };
+        (0..k).map(|j| self.probability(i, j)).sum::<f64>() / k as f64
+    }
+
     /// Returns the scores after penalties; empty when the judge gave none.
     pub(crate) fn scores(&self) -> &[f64] {
         match self {

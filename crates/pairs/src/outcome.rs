@@ -14,6 +14,7 @@ struct Ordered {
     chosen: usize,
     rejected: usize,
     p: f64,
+    win_rates: Option<[f64; 2]>,
 }
 
 /// Pairs up the answers of a rollout as its judgement says.
@@ -93,6 +94,9 @@ fn accept(
     if identical && rules.refuses(Filter::Identical) {
         return Err(DropReason::Identical);
     }
+    if rules.select == Select::WinRate {
+        return by_win_rate(beliefs, rules, (i, j));
+    }
     let order = beliefs.compare(i, j);
     if order == Ordering::Equal && rules.refuses(Filter::Ties) {
         return Err(DropReason::Tie);
@@ -103,7 +107,26 @@ fn accept(
         (Label::Hard, _) => 1.0,
         (Label::Soft, _) => beliefs.probability(chosen, rejected),
     };
-    Ok(Ordered { chosen, rejected, p })
+    Ok(Ordered { chosen, rejected, p, win_rates: None })
+}
+
+/// Orders the answers by win rate, which an intransitive judge may contradict in the pair itself; only equal rates are a tie.
+///
+/// A hard label makes the rates 1 and 0.
+fn by_win_rate(beliefs: &Beliefs, rules: &PairingRules, (i, j): (usize, usize)) -> Result<Ordered, DropReason> {
+    let (mut chosen, mut rejected) = (i, j);
+    if beliefs.win_rate(j) > beliefs.win_rate(i) {
+        (chosen, rejected) = (j, i);
+    }
+    let rates = [beliefs.win_rate(chosen), beliefs.win_rate(rejected)];
+    if rates[0] == rates[1] {
+        return Err(DropReason::Tie);
+    }
+    let (p, rates) = match rules.label {
+        Label::Hard => (1.0, [1.0, 0.0]),
+        Label::Soft => (beliefs.probability(chosen, rejected), rates),
+    };
+    Ok(Ordered { chosen, rejected, p, win_rates: Some(rates) })
 }
 
 fn example(rollout: &Rollout, beliefs: &Beliefs, judge_hash: &str, pair: &Ordered) -> Example {
@@ -114,7 +137,7 @@ fn example(rollout: &Rollout, beliefs: &Beliefs, judge_hash: &str, pair: &Ordere
         id: RecordId::derive(&[b"example", rollout.id.as_bytes(), &chosen, &rejected, judge_hash.as_bytes()]),
         prompt_ids: rollout.prompt_ids.clone(),
         answers: vec![answer(completions[0], score(pair.chosen)), answer(completions[1], score(pair.rejected))],
-        target: Target::Pair { p: pair.p },
+        target: Target::Pair { p: pair.p, win_rates: pair.win_rates },
         weight: 1.0,
         policy_version: policy_version(&completions),
         source: ExampleSource::Online,

@@ -73,7 +73,7 @@ pub fn evicted(pool: &[Entry], capacity: usize) -> Vec<RecordId> {
 ///
 /// Infinite for a hard label without scores, so that [`Order::Margin`] then draws uniformly.
 pub fn margin_of(example: &Example) -> f64 {
-    let Target::Pair { p } = example.target;
+    let Target::Pair { p, .. } = example.target;
     match example.answers.as_slice() {
         [chosen, rejected] => match (chosen.score, rejected.score) {
             (Some(chosen), Some(rejected)) => chosen - rejected,

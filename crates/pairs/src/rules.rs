@@ -14,6 +14,8 @@ pub enum Select {
     MaxRandom,
     /// Every two answers.
     AllPairs,
+    /// The answers that beat the others most and least often, with their win rates.
+    WinRate,
 }
 
 /// Which pairs are refused.

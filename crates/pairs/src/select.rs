@@ -13,7 +13,7 @@ const PAIRING_DRAW: (u32, u32) = (u32::MAX, 0);
 pub(crate) fn pairs(select: Select, beliefs: &Beliefs, eligible: &[usize], key: (u64, u64)) -> Vec<(usize, usize)> {
     let (Some(best), true) = (strongest(beliefs, eligible), eligible.len() >= 2) else { return Vec::new() };
     match select {
-        Select::BestWorst => {
+        Select::BestWorst | Select::WinRate => {
             // The last of the weakest, so that it differs from the first of the strongest even when all are equal.
             let rest = eligible.iter().copied().filter(|&i| i != best);
             let worst = rest.min_by(|&i, &j| beliefs.strength(i).total_cmp(&beliefs.strength(j)).then(j.cmp(&i)));

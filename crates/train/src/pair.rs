@@ -45,7 +45,7 @@ impl Sums {
 }
 
 fn pair_of(example: &Example) -> Result<f64> {
-    let Target::Pair { p } = example.target;
+    let Target::Pair { p, .. } = example.target;
     let answers = example.answers.len();
     let problem = if answers != 2 {
         format!("it has {answers} answers, a pair loss needs 2")
@@ -66,6 +66,16 @@ fn scores_of(examples: &[&Example]) -> Result<[Vec<f32>; 2]> {
     };
     let side = |side: usize| examples.iter().map(|example| score(example, side)).collect::<Result<Vec<_>>>();
     Ok([side(0)?, side(1)?])
+}
+
+/// Returns the win rates of chosen and of rejected answers, if every example has them.
+fn win_rates_of(examples: &[&Example]) -> Option<[Vec<f32>; 2]> {
+    let rates = |example: &&Example| {
+        let Target::Pair { win_rates, .. } = example.target;
+        win_rates
+    };
+    let rates: Vec<[f64; 2]> = examples.iter().map(rates).collect::<Option<_>>()?;
+    Some([0, 1].map(|side| rates.iter().map(|rate| rate[side] as f32).collect()))
 }
 
 /// Lays out chosen answers, then rejected ones.
@@ -152,6 +162,10 @@ impl PairTrainer {
         let scores = self.loss.needs_scores().then(|| scores_of(&examples)).transpose()?.map(|both| both.map(column));
         if let Some([better, worse]) = &scores {
             inputs = inputs.with_scores(better, worse);
+        }
+        let rates = win_rates_of(&examples).map(|both| both.map(column));
+        if let Some([better, worse]) = &rates {
+            inputs = inputs.with_win_rates(better, worse);
         }
         let output = self.loss.compute(&inputs)?;
         let loss = output.per_pair.sum(Kind::Float) / total;

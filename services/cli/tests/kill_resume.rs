@@ -214,6 +214,30 @@ fn a_signal_finishes_the_step_and_resume_goes_on() {
 }
 
 #[test]
+fn iterations_go_on_from_their_own_sampler_and_reference() {
+    let (_folder, case) = case("float32");
+    let root = case.root.clone();
+    let run = RUN
+        .replace("preset = \"oaif-dpo\"", "preset = \"sppo\"")
+        .replace("ask = \"score\"", "ask = \"rank\"")
+        .replace("replay = { ratio = 0.25, capacity = 12, order = \"uniform\" }", "")
+        .replace("steps = 20\n", "steps = 20\niteration_steps = 4\n");
+    assert!(run.contains("iteration_steps") && run.contains("sppo") && !run.contains("replay"));
+    fs::write(root.join("run.toml"), run).expect("written");
+    let weights = undisturbed(&root);
+    let out = root.join("run");
+    // In the middle of an iteration, at its end, and around the checkpoint there.
+    for point in
+        ["learner_after_step:2", "learner_before_assign:3", "learner_after_publish:4", "checkpoint_before_write:2"]
+    {
+        assert!(!wait(&root, start(&root, &out, Some(point)), LIMIT), "killed at {point}");
+    }
+    assert!(wait(&root, start(&root, &out, None), LIMIT), "the last resume finishes");
+    assert!(fs::read(out.join("policy/model.safetensors")).expect("a policy") == weights);
+    assert_eq!(ledger(&out), ledger(&root.join("whole")));
+}
+
+#[test]
 fn a_damaged_checkpoint_is_passed_over() {
     let (_folder, case) = case("bfloat16");
     let (root, out) = (case.root.as_path(), case.root.join("run"));

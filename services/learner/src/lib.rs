@@ -45,6 +45,8 @@ pub struct Config {
     pub epochs: u64,
     /// Steps between publishes.
     pub iteration_steps: u64,
+    /// Whether the reference becomes the policy at the end of each iteration.
+    pub refresh_reference: bool,
     /// Largest staleness in policy versions.
     pub max_staleness: u64,
     /// Replayed share of a step's examples.

@@ -139,7 +139,7 @@ impl Session {
         self.state.ledger.enter(&plan, harvest.trained, &harvest.dropped);
         self.state.step = plan.step + 1;
         self.pool.enter(plan.step, harvest.examples);
-        if self.state.step.is_multiple_of(self.config.iteration_steps) {
+        if self.config.ends_iteration(self.state.step) {
             self.publish().await?;
         }
         failpoint::pass("learner_after_publish");
@@ -151,7 +151,7 @@ impl Session {
             return Ok(Some(Ended::MaxKl));
         }
         let stop = self.evaluate().await?;
-        if self.state.step.is_multiple_of(self.config.checkpoint_every.max(1)) && self.state.step < self.config.steps {
+        if self.config.checkpoint_due(self.state.step) && self.state.step < self.config.steps {
             self.checkpoint().await?;
         }
         let budget = self.config.stop.max_seconds;
@@ -190,21 +190,34 @@ impl Session {
         }
     }
 
+    /// Publishes the policy; at the end of an iteration the reference becomes it, where the run says so.
     async fn publish(&mut self) -> Result<()> {
-        let version = self.config.version(self.state.step);
-        let hash = self.state.ledger.chain.clone();
-        let id = ModelRef { generation: self.fence.0, version, hash };
-        let policy = id.clone();
-        let snapshot = self.worker.call(move |trained| {
-            let master = &trained.trainer.master;
-            Snapshot::new(&master.config, &master.weights, id)
-        });
-        self.deps.policy = Arc::new(snapshot.await??);
+        self.deps.policy = self.snapshot().await?;
+        let policy = self.deps.policy.id.clone();
         self.state.policy = policy.clone();
+        if self.config.refresh_reference {
+            let refresh = self.worker.call(|trained| {
+                let master = &trained.trainer.master;
+                trained.reference = Llama::new(&master.config, &master.weights.snapshot(master.config.dtype.kind()))?;
+                Ok::<_, joust_model::Error>(())
+            });
+            refresh.await??;
+        }
         let set = ModelSet { policy, reference: self.deps.initial.id.clone(), ema: None, past: Vec::new() };
         let (policy, reference) = (self.deps.policy.clone(), self.deps.initial.clone());
         self.deps.models.publish(Published { set, policy, reference });
         Ok(())
+    }
+
+    /// Copies the policy as it is now.
+    async fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        let version = self.config.version(self.state.step);
+        let id = ModelRef { generation: self.fence.0, version, hash: self.state.ledger.chain.clone() };
+        let copy = self.worker.call(move |trained| {
+            let master = &trained.trainer.master;
+            Snapshot::new(&master.config, &master.weights, id)
+        });
+        Ok(Arc::new(copy.await??))
     }
 
     async fn evaluate(&mut self) -> Result<Option<Ended>> {
@@ -212,7 +225,8 @@ impl Session {
         if every == 0 || !(step.is_multiple_of(every) || step == self.config.steps) {
             return Ok(None);
         }
-        let Some(evaluation) = self.deps.observer.evaluate(step, self.deps.policy.clone()).await? else {
+        let policy = if self.config.ends_iteration(step) { self.deps.policy.clone() } else { self.snapshot().await? };
+        let Some(evaluation) = self.deps.observer.evaluate(step, policy).await? else {
             return Ok(None);
         };
         if self.state.best.is_none_or(|best| evaluation.win_rate > best.win_rate) {
@@ -250,8 +264,12 @@ impl Session {
         Ok(())
     }
 
+    /// Within an iteration no checkpoint is written: its sampler and reference would be lost. The steps since the last one are
+    /// in the queue and are replayed.
     async fn end(mut self, ended: Ended) -> Result<(Ended, State)> {
-        self.checkpoint().await?;
+        if self.config.ends_iteration(self.state.step) || self.state.step == self.config.steps {
+            self.checkpoint().await?;
+        }
         let weights = self.weights().await?;
         self.deps.observer.finish(self.state.step, weights).await?;
         Ok((ended, self.state))
@@ -275,6 +293,17 @@ impl Config {
     /// Returns the policy version that trains, and after the step before it was published, at this step.
     pub(crate) fn version(&self, step: u64) -> u64 {
         step / self.iteration_steps.max(1)
+    }
+
+    /// Returns whether an iteration is over after so many steps.
+    fn ends_iteration(&self, steps: u64) -> bool {
+        steps.is_multiple_of(self.iteration_steps.max(1))
+    }
+
+    /// Returns whether a checkpoint is written after so many steps: at the first iteration's end in every `checkpoint_every` steps.
+    fn checkpoint_due(&self, steps: u64) -> bool {
+        let (every, iteration) = (self.checkpoint_every.max(1), self.iteration_steps.max(1));
+        self.ends_iteration(steps) && steps / every > (steps - iteration) / every
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Ask, LOSSES, LossSpec, RunFile};
+use super::{Ask, LOSSES, LossName, LossSpec, ReferenceKind, RunFile, Select};
 use crate::{
     Error,
     judge::{JudgeConfig, Rule},
@@ -42,7 +42,6 @@ impl RunFile {
         found.runs("pairing.select", &self.pairing.select, &works::SELECTS);
         found.runs("loss.name", &self.loss.name, &LOSSES.map(|spec| spec.name));
         found.runs("reference.kind", &self.reference.kind, &works::REFERENCES);
-        found.runs("learner.iteration_steps", &self.learner.iteration_steps, &works::ITERATION_STEPS);
         if let Some(revision) = self.policy.revision.as_ref().filter(|_| !works::HUB) {
             found.not_yet("policy.revision", revision, "a folder in policy.model, without a revision");
         }
@@ -111,6 +110,16 @@ impl RunFile {
                 let (place, value) = ((found.place)(&path), value.to_string());
                 found.errors.push(Error::BadValue { key: path, value, place, expected });
             }
+        }
+        let by_win_rate = self.pairing.select == Select::WinRate;
+        if (spec.name == LossName::Sppo) != by_win_rate {
+            let reason = "sppo regresses on win rates, and no other loss reads them; write pairing.select = \"win_rate\" and loss.name = \"sppo\" together";
+            found.conflict("pairing.select", &name_of(&self.pairing.select), reason);
+        }
+        if self.reference.kind == ReferenceKind::Previous && self.pairing.replay.ratio > 0.0 {
+            let reason =
+                "a replayed example would be held to a newer reference than its own; use reference.kind = \"initial\"";
+            found.conflict("pairing.replay.ratio", &self.pairing.replay.ratio.to_string(), reason);
         }
         if spec.scores && self.feedback.ask != Ask::Score {
             let reason = "it reads the judge's scores, which only feedback.ask = \"score\" gives";

@@ -5,35 +5,83 @@ use std::path::PathBuf;
 use joust_core::Player;
 use serde_json::{Value, json};
 
-use super::{LossName, Preset, RunFile};
+use super::{Ask, Label, LossName, Preset, ReferenceKind, RunFile, Select};
 use crate::works::name_of;
 
 /// Lists the keys that a preset sets, given what the user wrote.
 ///
 /// A key is left out where the user's own choice makes it meaningless: a preset's beta belongs to the preset's loss.
 pub(crate) fn preset_values(preset: Preset, written: &dyn Fn(&str) -> Option<Value>) -> Vec<(&'static str, Value)> {
-    let (loss, beta) = match preset {
-        Preset::OaifDpo => (LossName::Dpo, 0.1),
-        Preset::OaifIpo => (LossName::Ipo, 1.0),
-        Preset::OaifSlic => (LossName::Hinge, 0.002),
-        // The others are refused before they are expanded.
-        _ => return Vec::new(),
-    };
+    let Some(point) = Point::of(preset) else { return Vec::new() };
     let mut values = vec![
-        ("feedback.ask", json!("compare")),
-        ("feedback.label", json!("hard")),
-        ("pairing.select", json!("best_worst")),
+        ("feedback.ask", json!(point.ask)),
+        ("feedback.label", json!(point.label)),
+        ("pairing.select", json!(point.select)),
         ("pairing.filters", json!(["ties", "identical"])),
-        ("loss.name", json!(loss)),
-        ("reference.kind", json!("initial")),
+        ("loss.name", json!(point.loss)),
+        ("reference.kind", json!(point.reference)),
     ];
     if written("sampling.num_generations").is_none() {
-        values.push(("sampling.players", json!(["policy", "policy"])));
+        values.push(("sampling.players", json!(vec!["policy"; point.answers])));
     }
-    if written("loss.name").is_none_or(|name| name == json!(name_of(&loss))) {
-        values.push(("loss.beta", json!(beta)));
+    if written("loss.name").is_none_or(|name| name == json!(name_of(&point.loss))) {
+        values.push(("loss.beta", json!(point.beta)));
     }
     values
+}
+
+/// The five choices that a preset stands for; all of its answers are the policy's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// Answers a prompt.
+    pub answers: usize,
+    /// What the judge is asked.
+    pub ask: Ask,
+    /// What becomes of a probability.
+    pub label: Label,
+    /// Which answers are contrasted.
+    pub select: Select,
+    /// What is minimised.
+    pub loss: LossName,
+    /// The loss's beta.
+    pub beta: f64,
+    /// What the policy is held to.
+    pub reference: ReferenceKind,
+}
+
+impl Point {
+    /// Returns the choices of a preset; `None` for one that cannot run and is refused before it is expanded.
+    pub fn of(preset: Preset) -> Option<Self> {
+        let oaif = |loss, beta| Self {
+            answers: 2,
+            ask: Ask::Compare,
+            label: Label::Hard,
+            select: Select::BestWorst,
+            loss,
+            beta,
+            reference: ReferenceKind::Initial,
+        };
+        match preset {
+            Preset::OaifDpo => Some(oaif(LossName::Dpo, 0.1)),
+            Preset::OaifIpo => Some(oaif(LossName::Ipo, 1.0)),
+            Preset::OaifSlic => Some(oaif(LossName::Hinge, 0.002)),
+            Preset::Sppo => Some(Self {
+                answers: 5,
+                ask: Ask::Rank,
+                label: Label::Soft,
+                select: Select::WinRate,
+                reference: ReferenceKind::Previous,
+                ..oaif(LossName::Sppo, 1e-3)
+            }),
+            Preset::IterativeDpo => Some(Self {
+                answers: 8,
+                ask: Ask::Score,
+                reference: ReferenceKind::Previous,
+                ..oaif(LossName::Dpo, 0.1)
+            }),
+            _ => None,
+        }
+    }
 }
 
 impl RunFile {

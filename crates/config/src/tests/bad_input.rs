@@ -166,20 +166,18 @@ fn unknown_names_get_the_nearest_and_all() {
 #[test]
 fn what_cannot_run_yet_is_refused_with_what_can() {
     for (set, key, works) in [
-        ("preset=sppo", "preset = sppo", "oaif-dpo, oaif-ipo, oaif-slic"),
-        ("preset=reinforce++", "preset = reinforce++", "oaif-dpo, oaif-ipo, oaif-slic"),
+        ("preset=nash-md", "preset = nash-md", "oaif-dpo, oaif-ipo, oaif-slic, sppo, iterative-dpo"),
+        ("preset=reinforce++", "preset = reinforce++", "oaif-dpo, oaif-ipo, oaif-slic, sppo, iterative-dpo"),
         ("sampling.players=[\"policy\", \"mixture\"]", "sampling.players = mixture", "policy"),
-        ("feedback.ask=rank", "feedback.ask = rank", "score, compare"),
         ("feedback.label=sampled", "feedback.label = sampled", "hard, soft"),
-        ("pairing.select=win_rate", "pairing.select = win_rate", "best_worst, max_random, all_pairs"),
+        ("pairing.select=list", "pairing.select = list", "best_worst, max_random, all_pairs, win_rate"),
         (
             "loss.name=kto",
             "loss.name = kto",
             "dpo, ipo, ipo_avg, hinge, slic_hf, robust, exo_pair, nca_pair, bco_pair, apo_zero, apo_down, discopop, sigmoid_norm, \
              r_dpo, rpo, cpo, orpo, odpo, dpop, dpo_shift, simpo, alphapo, asft, bonbon, sppo",
         ),
-        ("reference.kind=previous", "reference.kind = previous", "initial"),
-        ("learner.iteration_steps=4", "learner.iteration_steps = 4", "1"),
+        ("reference.kind=ema", "reference.kind = ema", "initial, previous"),
         ("policy.revision=main", "policy.revision = main", "a folder in policy.model, without a revision"),
     ] {
         assert_eq!(
@@ -249,6 +247,13 @@ fn impossible_combinations_say_why() {
             vec!["loss={name=\"bonbon\", n=2.5}"],
             "loss.n = 2.5",
             "expected a whole number of at least 2 and below 1000; the default of bonbon is 8",
+        ),
+        (vec!["loss={name=\"sppo\"}"], "pairing.select = best_worst", "sppo regresses on win rates"),
+        (vec!["pairing.select=win_rate"], "pairing.select = win_rate", "no other loss reads them"),
+        (
+            vec!["reference.kind=previous", "pairing.replay={ ratio = 0.5, capacity = 9 }"],
+            "pairing.replay.ratio = 0.5",
+            "held to a newer reference than its own",
         ),
         (vec!["loss={name=\"odpo\"}"], "loss.name = odpo", "only feedback.ask = \"score\" gives"),
         (vec!["loss.name=slic_hf"], "loss.beta = set", "the loss slic_hf has no such key, it has delta and lambda"),

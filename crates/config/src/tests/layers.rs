@@ -61,6 +61,18 @@ fn presets_bring_the_paper_s_losses() {
 }
 
 #[test]
+fn iterated_presets_hold_to_the_previous_policy() {
+    for (preset, answers, ask, select, name) in [
+        ("sppo", 5, Ask::Rank, Select::WinRate, LossName::Sppo),
+        ("iterative-dpo", 8, Ask::Score, Select::BestWorst, LossName::Dpo),
+    ] {
+        let run = run(LEAST, &[&format!("preset={preset}")]).expect("valid").run;
+        assert_eq!((run.sampling.num_generations, run.feedback.ask, run.pairing.select), (answers, ask, select));
+        assert_eq!((run.loss.name, run.reference.kind), (name, ReferenceKind::Previous));
+    }
+}
+
+#[test]
 fn a_preset_s_beta_belongs_to_its_loss() {
     let with = |sets: &[&str]| run(LEAST, sets).expect("valid").run.loss.params.get("beta").copied();
     assert_eq!(with(&["preset=oaif-slic", "loss.name=hinge"]), Some(0.002));

@@ -53,9 +53,14 @@ fn what_is_said_to_run_is_accepted_and_nothing_else_of_the_choice() {
         let mut running = Vec::new();
         for line in listed {
             let name = line.split('`').nth(1).expect("a name");
-            // The one loss that reads scores asks for them.
-            let ask = if name == "odpo" { "feedback.ask=score" } else { "schema=1" };
-            let accepted = run(LEAST, &[&format!("{key}={name}"), ask]).is_ok();
+            // What some choices ask of others.
+            let beside = match name {
+                "odpo" => "feedback.ask=score",
+                "sppo" if key == "loss.name" => "pairing.select=win_rate",
+                "win_rate" => "loss.name=sppo",
+                _ => "schema=1",
+            };
+            let accepted = run(LEAST, &[&format!("{key}={name}"), beside]).is_ok();
             assert_eq!(accepted, !line.contains("*(not yet)*"), "{key}: {line}");
             running.extend(accepted.then(|| name.to_owned()));
         }

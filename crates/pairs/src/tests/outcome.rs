@@ -1,6 +1,6 @@
 //! Worked cases: what becomes of a few answers, by hand.
 
-use joust_core::{DropReason, Finish, JudgementStatus, JudgementValue, ModelRef, Player};
+use joust_core::{DropReason, Finish, JudgementStatus, JudgementValue, ModelRef, Player, Target};
 
 use super::{completion, distinct, judged, pairs, rollout, rules, scores};
 use crate::{Filter, Label, PairingRules, Select, outcome_of};
@@ -140,4 +140,33 @@ fn settings_out_of_range_are_named() {
     let bad = PairingRules { score_scale: f64::NAN, ..rules(Select::BestWorst, Label::Hard) };
     assert!(bad.validate().is_err());
     assert!(rules(Select::BestWorst, Label::Hard).validate().is_ok());
+}
+
+#[test]
+fn win_rates_come_straight_from_the_matrix() {
+    // Rock, paper, scissors with a strong fourth answer: 0 beats 1, 1 beats 2, 2 beats 0; 3 beats all with 0.9.
+    #[rustfmt::skip]
+    let matrix = vec![
+        0.5, 0.8, 0.3, 0.1,
+        0.2, 0.5, 0.7, 0.1,
+        0.7, 0.3, 0.5, 0.1,
+        0.9, 0.9, 0.9, 0.5,
+    ];
+    let judgement = judged(JudgementValue::Matrix(matrix));
+    let rates = |label| {
+        let outcome = outcome_of(&distinct(4), &judgement, &rules(Select::WinRate, label));
+        let Target::Pair { p, win_rates } = outcome.examples[0].target;
+        (pairs(&outcome)[0], p, win_rates.expect("rates"))
+    };
+    let (pair, p, [best, worst]) = rates(Label::Soft);
+    assert_eq!((pair.0, pair.1, p), (3, 1, 0.9));
+    assert!((best - 3.2 / 4.0).abs() < 1e-12 && (worst - 1.5 / 4.0).abs() < 1e-12, "{best} {worst}");
+    assert_eq!(rates(Label::Hard).2, [1.0, 0.0]);
+    let even = judged(JudgementValue::Matrix(vec![0.5; 9]));
+    let outcome = outcome_of(&distinct(3), &even, &rules(Select::WinRate, Label::Soft));
+    assert_eq!(outcome.dropped, Some(DropReason::Tie), "equal rates teach nothing but to stay");
+    let scored = outcome_of(&distinct(2), &scores(&[2.0, 2.5]), &rules(Select::WinRate, Label::Soft));
+    let Target::Pair { win_rates, .. } = scored.examples[0].target;
+    let sigma = 1.0 / (1.0 + (-0.5f64).exp());
+    assert!((win_rates.expect("rates")[0] - (0.5 + sigma) / 2.0).abs() < 1e-15);
 }

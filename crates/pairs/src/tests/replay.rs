@@ -104,6 +104,6 @@ fn margins_come_from_scores_or_odds() {
     assert_eq!(margin_of(&scored.examples[0]), 2.5);
     let mut preferred = outcome_of(&distinct(2), &judged(JudgementValue::Preference(0.8)), &rules);
     assert!((margin_of(&preferred.examples[0]) - 4.0f64.ln()).abs() < 1e-12);
-    preferred.examples[0].target = Target::Pair { p: 1.0 };
+    preferred.examples[0].target = Target::Pair { p: 1.0, win_rates: None };
     assert_eq!(margin_of(&preferred.examples[0]), f64::INFINITY);
 }

@@ -211,6 +211,7 @@ fn learner_config(resolved: &Resolved, parts: &Parts) -> joust_learner::Config {
         steps: parts.steps,
         epochs: u64::from(run.learner.epochs_per_iteration),
         iteration_steps: run.learner.iteration_steps,
+        refresh_reference: run.reference.kind == joust_config::run::ReferenceKind::Previous,
         max_staleness: u64::from(run.pipeline.max_staleness),
         replay: joust_learner::Replay {
             ratio: run.pairing.replay.ratio,
@@ -242,6 +243,7 @@ fn rules(run: &RunFile) -> PairingRules {
         select: match run.pairing.select {
             joust_config::run::Select::MaxRandom => Select::MaxRandom,
             joust_config::run::Select::AllPairs => Select::AllPairs,
+            joust_config::run::Select::WinRate => Select::WinRate,
             _ => Select::BestWorst,
         },
         filters: run
