@@ -47,10 +47,19 @@ pub enum Command {
     Sample(SampleArgs),
     /// Compare two models on prompts under a judge.
     Eval(EvalArgs),
+    /// List the presets with their five choices, or show one as part of a run file.
+    Presets(PresetsArgs),
     /// Check, explain or describe run files.
     Config(ConfigArgs),
     /// Check this machine: libtorch, threads, disk, memory.
     Doctor(DoctorArgs),
+}
+
+/// Arguments of `joust presets`.
+#[derive(Debug, clap::Args)]
+pub struct PresetsArgs {
+    /// The preset to show.
+    pub name: Option<String>,
 }
 
 /// Arguments of `joust run`.

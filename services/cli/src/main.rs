@@ -7,6 +7,7 @@ mod eval;
 mod evaluation;
 mod model;
 mod optim;
+mod presets;
 mod reward;
 mod run;
 mod sample;
@@ -44,6 +45,7 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::TrainReward(args) => reward::run(&args),
         Command::Sample(args) => runtime.block_on(sample::run(args)),
         Command::Eval(args) => runtime.block_on(eval::run(args)),
+        Command::Presets(args) => presets::run(&args),
         Command::Config(args) => config_cmd::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

@@ -121,6 +121,11 @@ impl RunFile {
                 "a replayed example would be held to a newer reference than its own; use reference.kind = \"initial\"";
             found.conflict("pairing.replay.ratio", &self.pairing.replay.ratio.to_string(), reason);
         }
+        if self.reference.kind == ReferenceKind::Previous && self.eval.stop.max_kl > 0.0 {
+            let reason =
+                "the KL is measured against the reference, which follows the policy; use reference.kind = \"initial\"";
+            found.conflict("eval.stop.max_kl", &self.eval.stop.max_kl.to_string(), reason);
+        }
         if spec.scores && self.feedback.ask != Ask::Score {
             let reason = "it reads the judge's scores, which only feedback.ask = \"score\" gives";
             found.conflict("loss.name", &name, reason);

@@ -38,6 +38,25 @@ pub enum Preset {
     ReinforcePlusPlus,
 }
 
+impl Preset {
+    /// Every preset, in the order of the documentation.
+    pub const ALL: [Self; 13] = [
+        Self::OaifDpo,
+        Self::OaifIpo,
+        Self::OaifSlic,
+        Self::Sppo,
+        Self::NashMd,
+        Self::NashEma,
+        Self::IpoMd,
+        Self::Xpo,
+        Self::IterativeDpo,
+        Self::Ppo,
+        Self::Rloo,
+        Self::Grpo,
+        Self::ReinforcePlusPlus,
+    ];
+}
+
 /// Who answers a prompt: the schema of [`joust_core::Player`].
 #[derive(JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -18,6 +18,7 @@ mod sampling;
 
 pub(crate) use check::Problems;
 pub use choices::{Ask, Filter, Label, LossName, Preset, ReferenceKind, ReplayOrder, Select};
+pub use complete::Point;
 pub use data::{Data, Dtype, Lora, OnError, Policy};
 pub use eval::{Eval, Output, Pipeline, Stop};
 pub use learner::{Learner, Optimization, Optimizer, SchedulerType};

@@ -255,6 +255,11 @@ fn impossible_combinations_say_why() {
             "pairing.replay.ratio = 0.5",
             "held to a newer reference than its own",
         ),
+        (
+            vec!["reference.kind=previous", "eval.stop={ max_kl = 9.0 }"],
+            "eval.stop.max_kl = 9",
+            "the KL is measured against the reference",
+        ),
         (vec!["loss={name=\"odpo\"}"], "loss.name = odpo", "only feedback.ask = \"score\" gives"),
         (vec!["loss.name=slic_hf"], "loss.beta = set", "the loss slic_hf has no such key, it has delta and lambda"),
         (

@@ -293,6 +293,14 @@ mod tests {
     }
 
     #[test]
+    fn every_loss_has_a_line_in_the_documentation() {
+        let page = std::fs::read_to_string("../../docs/algorithms.md").expect("the page");
+        for (name, ..) in PairLoss::ALL {
+            assert!(page.contains(&format!("| `{name}` |")), "{name}");
+        }
+    }
+
+    #[test]
     fn every_default_is_in_its_domain() {
         for key in LOSSES.iter().flat_map(|spec| spec.keys) {
             assert!(key.domain.holds(key.default), "{key:?}");

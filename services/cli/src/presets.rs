@@ -1,0 +1,69 @@
+//! `joust presets`: what each preset stands for.
+
+use std::process::ExitCode;
+
+use joust_config::{
+    run::{Point, Preset},
+    works::name_of,
+};
+
+use crate::args::PresetsArgs;
+
+/// Runs the verb.
+///
+/// # Errors
+/// A preset that does not exist.
+pub fn run(args: &PresetsArgs) -> anyhow::Result<ExitCode> {
+    match &args.name {
+        None => print!("{}", table()),
+        Some(name) => print!("{}", show(name)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists all presets with their five choices.
+fn table() -> String {
+    let mut rows = vec![["preset", "sampling", "feedback", "pairing", "loss", "reference"].map(str::to_owned)];
+    for preset in Preset::ALL {
+        rows.push(match Point::of(preset) {
+            Some(point) => [
+                name_of(&preset),
+                format!("{} x policy", point.answers),
+                format!("{}, {}", name_of(&point.ask), name_of(&point.label)),
+                name_of(&point.select),
+                format!("{} (beta {})", name_of(&point.loss), point.beta),
+                name_of(&point.reference),
+            ],
+            None => [name_of(&preset), "not yet".into(), String::new(), String::new(), String::new(), String::new()],
+        });
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let line = |row: &[String; 6]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Writes one preset as the part of a run file that it stands for.
+fn show(name: &str) -> anyhow::Result<String> {
+    let Some(preset) = Preset::ALL.into_iter().find(|preset| name_of(preset) == name) else {
+        let known: Vec<String> = Preset::ALL.iter().map(name_of).collect();
+        anyhow::bail!("no preset is called {name:?}; known are {}", known.join(", "));
+    };
+    let Some(point) = Point::of(preset) else {
+        anyhow::bail!("preset {name} is known but cannot run in this build; `joust presets` lists what can");
+    };
+    Ok(format!(
+        "[sampling]\nnum_generations = {}\n[feedback]\nask = \"{}\"\nlabel = \"{}\"\n[pairing]\nselect = \"{}\"\n\
+         filters = [\"ties\", \"identical\"]\n[loss]\nname = \"{}\"\nbeta = {}\n[reference]\nkind = \"{}\"\n",
+        point.answers,
+        name_of(&point.ask),
+        name_of(&point.label),
+        name_of(&point.select),
+        name_of(&point.loss),
+        point.beta,
+        name_of(&point.reference)
+    ))
+}
