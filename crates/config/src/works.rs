@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::run::{Ask, LOSSES, Label, Preset, ReferenceKind, Select};
 
 /// Presets that run.
-pub const PRESETS: [Preset; 5] =
-    [Preset::OaifDpo, Preset::OaifIpo, Preset::OaifSlic, Preset::Sppo, Preset::IterativeDpo];
+pub const PRESETS: [Preset; 6] =
+    [Preset::OaifDpo, Preset::OaifIpo, Preset::OaifSlic, Preset::Sppo, Preset::Xpo, Preset::IterativeDpo];
 /// Players that run.
-pub const PLAYERS: [Player; 1] = [Player::Policy];
+pub const PLAYERS: [Player; 2] = [Player::Policy, Player::Reference];
 /// Questions that run.
 pub const ASKS: [Ask; 3] = [Ask::Score, Ask::Compare, Ask::Rank];
 /// Labels that run.

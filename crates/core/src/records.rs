@@ -173,6 +173,8 @@ pub enum ExampleSource {
 /// One answer as the learner needs it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
+    /// Who answered.
+    pub player: Player,
     /// Completion ids, the EOS included iff it was sampled.
     pub token_ids: Vec<u32>,
     /// Behaviour log-probs in nats at temperature 1, one per token; empty for offline answers.

@@ -175,3 +175,18 @@ pub fn exo_pair_loss(inputs: &PairLogps, beta: f64, label_smoothing: f64) -> Res
     });
     Ok(LossOutput::new(per_pair, &h, beta))
 }
+
+/// Computes exploratory preference optimization, XPO: DPO plus the likelihood of what the reference already answers.
+///
+/// `L = −log σ(β·Δ) + α·log π(y_ref|x)`, y_ref being the reference's answer of the pair, chosen or rejected (Xie et al.,
+/// <https://arxiv.org/abs/2405.21046>, on the current batch). The second term has no lower bound: keep α times the length far below 1.
+///
+/// # Arguments, returns and errors
+/// As [`dpo_loss`]; `alpha ≥ 0`, 1e-5 in TRL, 0 is DPO; [`crate::Error::Missing`] without who gave the chosen answer.
+pub fn xpo_loss(inputs: &PairLogps, beta: f64, alpha: f64) -> Result<LossOutput> {
+    positive("xpo", [("beta", beta)])?;
+    not_negative("xpo", [("alpha", alpha)])?;
+    let (h, known) = (inputs.log_ratios("xpo")?, inputs.policy_of_reference_answers("xpo")?);
+    let per_pair = inputs.mix(|w, l| -(beta * (&h[w] - &h[l])).log_sigmoid() + alpha * &known);
+    Ok(LossOutput::new(per_pair, &h, beta))
+}

@@ -16,6 +16,7 @@ pub struct PairLogps<'a> {
     tokens: Option<[&'a Tensor; 2]>,
     scores: Option<[&'a Tensor; 2]>,
     win_rates: Option<[&'a Tensor; 2]>,
+    from_reference: Option<&'a Tensor>,
     p: Option<&'a Tensor>,
     weight: Option<&'a Tensor>,
 }
@@ -41,6 +42,7 @@ impl<'a> PairLogps<'a> {
             tokens: None,
             scores: None,
             win_rates: None,
+            from_reference: None,
             p: None,
             weight: None,
         }
@@ -64,6 +66,11 @@ impl<'a> PairLogps<'a> {
     /// Adds the mean probabilities in [0, 1] to beat the prompt's answers, `[B]`, any number kind.
     pub fn with_win_rates(self, chosen: &'a Tensor, rejected: &'a Tensor) -> Self {
         Self { win_rates: Some([chosen, rejected]), ..self }
+    }
+
+    /// Adds 1 where the reference gave the chosen answer and 0 where it gave the rejected one, `[B]`.
+    pub fn with_chosen_from_reference(self, mask: &'a Tensor) -> Self {
+        Self { from_reference: Some(mask), ..self }
     }
 
     /// Adds the probability in [0, 1] that chosen is the better answer, `[B]`; absent means 1, a hard label.
@@ -96,6 +103,7 @@ impl<'a> PairLogps<'a> {
             ("rejected_scores", self.scores.map(|s| s[1])),
             ("chosen_win_rates", self.win_rates.map(|w| w[0])),
             ("rejected_win_rates", self.win_rates.map(|w| w[1])),
+            ("chosen_from_reference", self.from_reference),
             ("p", self.p),
             ("weight", self.weight),
         ];
@@ -156,6 +164,18 @@ impl<'a> PairLogps<'a> {
         let [chosen, rejected] = self.scores.ok_or(missing)?;
         let kind = self.policy_chosen.kind();
         Ok(chosen.detach().to_kind(kind) - rejected.detach().to_kind(kind))
+    }
+
+    /// Returns log π of the answers that the reference gave, `[B]`.
+    ///
+    /// # Errors
+    /// As [`Self::policy`], and [`Error::Missing`] without the mask.
+    pub(crate) fn policy_of_reference_answers(&self, loss: &'static str) -> Result<Tensor> {
+        let [policy_chosen, policy_rejected] = self.policy()?;
+        let input = "who gave the chosen answer";
+        let mask = self.from_reference.ok_or(Error::Missing { loss, input, setter: "with_chosen_from_reference" })?;
+        let mask = mask.detach().to_kind(policy_chosen.kind());
+        Ok(&mask * policy_chosen + (1.0 - &mask) * policy_rejected)
     }
 
     /// Returns the win rates of both answers in the kind of the log-probabilities, `[B]`; without them p and 1 − p, p being 1

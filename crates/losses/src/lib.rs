@@ -17,7 +17,7 @@ mod tests;
 pub use anchored::{apo_down_loss, apo_zero_loss, bco_pair_loss, nca_pair_loss, sppo_loss};
 pub use dpo::{
     discopop_loss, dpo_loss, dpo_shift_loss, dpop_loss, exo_pair_loss, odpo_loss, r_dpo_loss, robust_loss,
-    sigmoid_norm_loss,
+    sigmoid_norm_loss, xpo_loss,
 };
 pub use error::{Error, Result};
 pub use inputs::{LossOutput, PairLogps};

@@ -70,6 +70,7 @@ pair_losses! {
     DpoShift = "dpo_shift", dpo_shift_loss(beta, lambda), reference;
     Discopop = "discopop", discopop_loss(beta, tau), reference;
     ExoPair = "exo_pair", exo_pair_loss(beta, label_smoothing), reference;
+    Xpo = "xpo", xpo_loss(beta, alpha), reference;
     Ipo = "ipo", ipo_loss(beta), reference;
     IpoAvg = "ipo_avg", ipo_avg_loss(beta), reference;
     Bonbon = "bonbon", bonbon_loss(n, alpha), reference;

@@ -15,6 +15,8 @@ struct Batch {
     reference: [Vec<f64>; 2],
     tokens: [Vec<f64>; 2],
     scores: [Vec<f64>; 2],
+    /// 1 where the reference gave the chosen answers, 0 where it gave the rejected ones.
+    from_reference: f64,
     p: Option<Vec<f64>>,
 }
 
@@ -37,11 +39,13 @@ fn compute(loss: &PairLoss, batch: &Batch, kind: Kind) -> Computed {
     let [ref_chosen, ref_rejected] = batch.reference.clone().map(|v| vector(&v, kind));
     let [chosen_tokens, rejected_tokens] = batch.tokens.clone().map(|v| vector(&v, Kind::Int64));
     let [chosen_scores, rejected_scores] = batch.scores.clone().map(|v| vector(&v, Kind::Double));
+    let from_reference = chosen.detach().full_like(batch.from_reference);
     let p = batch.p.as_ref().map(|p| vector(p, Kind::Double));
     let mut inputs = PairLogps::new(&chosen, &rejected)
         .with_reference(&ref_chosen, &ref_rejected)
         .with_tokens(&chosen_tokens, &rejected_tokens)
-        .with_scores(&chosen_scores, &rejected_scores);
+        .with_scores(&chosen_scores, &rejected_scores)
+        .with_chosen_from_reference(&from_reference);
     if let Some(p) = &p {
         inputs = inputs.with_p(p);
     }
@@ -62,6 +66,7 @@ fn golden_batch(golden: &Value) -> (Vec<String>, Batch) {
         reference: [column("rc"), column("rr")],
         tokens: [column("lc"), column("lr")],
         scores: [column("sc"), column("sr")],
+        from_reference: 0.0,
         p: None,
     };
     (vectors.keys().cloned().collect(), batch)
@@ -80,6 +85,7 @@ fn golden_loss(name: &str, hyper: &Value) -> (PairLoss, bool) {
         "slic_hinge_ref" => ("hinge", false),
         "bonbon_n8" => ("bonbon", false),
         "sppo_soft" => ("sppo", true),
+        "xpo_chosen_from_ref" | "xpo_rejected_from_ref" => ("xpo", false),
         same => (same, false),
     };
     let (_, keys, _) =
@@ -112,7 +118,9 @@ fn check_golden(kind: Kind, relative: f64, floor: f64) -> usize {
     let mut checked = 0;
     for (name, entry) in golden["losses"].as_object().expect("an object") {
         let (loss, soft_label) = golden_loss(name, &entry["hyper"]);
-        let computed = compute(&loss, &Batch { p: soft_label.then(|| soft.clone()), ..batch.clone() }, kind);
+        let from_reference = f64::from(u8::from(name == "xpo_chosen_from_ref"));
+        let batch = Batch { p: soft_label.then(|| soft.clone()), from_reference, ..batch.clone() };
+        let computed = compute(&loss, &batch, kind);
         for (i, vector) in names.iter().enumerate() {
             let wanted = |key: &str| entry["values"][vector][key].as_f64().expect("a number");
             let what = |part: &str| format!("{name} on {vector}: {part}");
@@ -127,12 +135,12 @@ fn check_golden(kind: Kind, relative: f64, floor: f64) -> usize {
 
 #[test]
 fn golden_values_and_gradients_in_float64() {
-    assert_eq!(check_golden(Kind::Double, 1e-9, 1e-12), 28 * 5 * 3);
+    assert_eq!(check_golden(Kind::Double, 1e-9, 1e-12), 30 * 5 * 3);
 }
 
 #[test]
 fn golden_values_and_gradients_in_float32() {
-    assert_eq!(check_golden(Kind::Float, 1e-4, 1e-6), 28 * 5 * 3);
+    assert_eq!(check_golden(Kind::Float, 1e-4, 1e-6), 30 * 5 * 3);
 }
 
 /// Every loss with plain hyper-parameters, by its keys.
@@ -159,6 +167,7 @@ fn soft_batch() -> Batch {
         reference: [vec![-13.0, -38.0, -9.2, -44.0], vec![-14.1, -36.3, -6.4, -47.0]],
         tokens: [vec![4.0, 17.0, 3.0, 11.0], vec![9.0, 12.0, 2.0, 31.0]],
         scores: [vec![2.0, 0.5, 1.0, 3.0], vec![1.5, 0.1, -1.0, 0.0]],
+        from_reference: 0.0,
         p: Some(vec![1.0, 0.63, 0.08, 0.5]),
     }
 }
@@ -199,6 +208,7 @@ fn soft_labels_mix_the_two_orders() {
             reference: swap(batch.reference.clone()),
             tokens: swap(batch.tokens.clone()),
             scores: batch.scores.clone(),
+            from_reference: 1.0 - batch.from_reference,
             p: None,
         };
         let reversed = compute(&loss, &swapped, Kind::Double).loss;
@@ -218,6 +228,7 @@ fn extreme_log_ratios_stay_finite_in_float32() {
                 reference: [vec![-400.0, -200.0], vec![-200.0, -400.0]],
                 tokens: [vec![0.0, 1.0], vec![1.0, 0.0]],
                 scores: [vec![1.0, 1.0], vec![1.0, 0.0]],
+                from_reference: 1.0,
                 p,
             };
             let computed = compute(&loss, &batch, Kind::Float);
@@ -236,6 +247,7 @@ fn ipo_stops_at_the_known_optimum() {
         reference: [log(0.5), log(0.5)],
         tokens: [vec![1.0], vec![1.0]],
         scores: [vec![1.0], vec![0.0]],
+        from_reference: 0.0,
         p: Some(vec![0.7]),
     };
     let computed = compute(&PairLoss::Ipo { beta: 0.5 }, &batch, Kind::Double);

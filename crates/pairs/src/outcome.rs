@@ -147,6 +147,7 @@ fn example(rollout: &Rollout, beliefs: &Beliefs, judge_hash: &str, pair: &Ordere
 
 fn answer(completion: &Completion, score: Option<f64>) -> Answer {
     Answer {
+        player: completion.player,
         token_ids: completion.token_ids.clone(),
         behavior_logprobs: completion.logprobs.clone(),
         finish: completion.finish,

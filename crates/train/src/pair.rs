@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use joust_core::{Example, Target};
+use joust_core::{Example, Player, Target};
 use joust_losses::{PairLogps, PairLoss};
 use joust_model::{Device, Llama};
 use tch::{Kind, Tensor};
@@ -167,6 +167,9 @@ impl PairTrainer {
         if let Some([better, worse]) = &rates {
             inputs = inputs.with_win_rates(better, worse);
         }
+        let from_reference = |example: &&Example| f32::from(u8::from(example.answers[0].player == Player::Reference));
+        let from_reference = column(examples.iter().map(from_reference).collect());
+        inputs = inputs.with_chosen_from_reference(&from_reference);
         let output = self.loss.compute(&inputs)?;
         let loss = output.per_pair.sum(Kind::Float) / total;
         let value = loss.double_value(&[]);

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use joust_core::{Answer, Example, ExampleSource, Finish, RecordId, Target};
+use joust_core::{Answer, Example, ExampleSource, Finish, Player, RecordId, Target};
 use joust_losses::PairLoss;
 use joust_model::{Device, Dtype, Llama, ModelConfig};
 use joust_testkit::{tiny_config, tiny_weights};
@@ -29,6 +29,7 @@ fn ids(seed: usize, n: usize) -> Vec<u32> {
 
 fn example(i: usize) -> Example {
     let answer = |side: usize| Answer {
+        player: Player::Policy,
         token_ids: ids(i * 2 + side, 3 + (i * 5 + side * 2) % 7),
         behavior_logprobs: Vec::new(),
         finish: Finish::Length,

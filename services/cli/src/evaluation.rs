@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use joust_core::{Finish, JudgementStatus, JudgementValue, Prompt, PromptTask, Purpose, RecordId, Rollout, SCHEMA};
+use joust_core::{
+    Finish, JudgementStatus, JudgementValue, Player, Prompt, PromptTask, Purpose, RecordId, Rollout, SCHEMA,
+};
 use joust_data::Tokenizer;
 use joust_engine::{Engine, SamplingParams, Snapshot};
 use joust_judges::{Ask, CallContext, Candidate, Judge, JudgeItem};
-use joust_rollout::answer;
+use joust_rollout::{Models, answer};
 use serde::Serialize;
 use tokio::time::{Duration, Instant};
 
@@ -88,8 +90,9 @@ impl Evaluator {
             prompt: prompt.clone(),
         };
         let tasks: Vec<PromptTask> = self.prompts.iter().enumerate().map(task).collect();
-        let ask = joust_rollout::Ask { params: &self.params, seed: self.seed, num_generations: 1 };
-        Ok(answer(&self.engine, &self.tokenizer, model, &tasks, &ask).await?)
+        let ask = joust_rollout::Ask { params: &self.params, seed: self.seed, players: &[Player::Policy] };
+        let models = Models { policy: model, reference: model };
+        Ok(answer(&self.engine, &self.tokenizer, models, &tasks, &ask).await?)
     }
 
     /// Compares answers of two models to the same prompts.

@@ -28,7 +28,12 @@ fn table() -> String {
         rows.push(match Point::of(preset) {
             Some(point) => [
                 name_of(&preset),
-                format!("{} x policy", point.answers),
+                match point.players {
+                    [one, rest @ ..] if rest.iter().all(|player| player == one) => {
+                        format!("{} x {}", point.players.len(), name_of(one))
+                    }
+                    mixed => mixed.iter().map(name_of).collect::<Vec<_>>().join(" vs "),
+                },
                 format!("{}, {}", name_of(&point.ask), name_of(&point.label)),
                 name_of(&point.select),
                 format!("{} (beta {})", name_of(&point.loss), point.beta),
@@ -56,9 +61,9 @@ fn show(name: &str) -> anyhow::Result<String> {
         anyhow::bail!("preset {name} is known but cannot run in this build; `joust presets` lists what can");
     };
     Ok(format!(
-        "[sampling]\nnum_generations = {}\n[feedback]\nask = \"{}\"\nlabel = \"{}\"\n[pairing]\nselect = \"{}\"\n\
+        "[sampling]\nplayers = {}\n[feedback]\nask = \"{}\"\nlabel = \"{}\"\n[pairing]\nselect = \"{}\"\n\
          filters = [\"ties\", \"identical\"]\n[loss]\nname = \"{}\"\nbeta = {}\n[reference]\nkind = \"{}\"\n",
-        point.answers,
+        serde_json::to_string(point.players)?,
         name_of(&point.ask),
         name_of(&point.label),
         name_of(&point.select),

@@ -6,7 +6,7 @@ use joust_core::{Completion, Player, PromptTask, Purpose, Rollout, rng::Stream};
 use joust_data::Tokenizer;
 use joust_engine::{Engine, SamplePrompt, SampleRequest, Sampled, SamplingParams, Snapshot};
 
-use crate::{Result, rollout_of};
+use crate::{Error, Result, rollout_of};
 
 /// How prompts are answered.
 #[derive(Debug, Clone, Copy)]
@@ -15,52 +15,71 @@ pub struct Ask<'a> {
     pub params: &'a SamplingParams,
     /// Seed of the run.
     pub seed: u64,
-    /// Answers per prompt.
-    pub num_generations: u32,
+    /// Who gives each answer, by sample index.
+    pub players: &'a [Player],
 }
 
-/// Answers tasks of one purpose with one snapshot, in one request, so that the batch depends on nothing else.
+/// Whose weights answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Models<'a> {
+    /// Answers as [`Player::Policy`].
+    pub policy: &'a Arc<Snapshot>,
+    /// Answers as [`Player::Reference`].
+    pub reference: &'a Arc<Snapshot>,
+}
+
+/// Answers tasks of one purpose, one request a run of equal players, so that the batch depends on nothing else.
 ///
 /// # Errors
-/// [`crate::Error`] if a prompt does not tokenise or the engine refuses it.
+/// [`crate::Error`] if a prompt does not tokenise, the engine refuses it, or a player cannot answer in this build.
 pub async fn answer(
     engine: &Engine,
     tokenizer: &Tokenizer,
-    model: &Arc<Snapshot>,
+    models: Models<'_>,
     tasks: &[PromptTask],
     ask: &Ask<'_>,
 ) -> Result<Vec<Rollout>> {
-    let samples = 0..ask.num_generations;
-    let mut prompts = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        let prompt_ids = tokenizer.encode_prompt(&task.prompt)?;
-        prompts.push(SamplePrompt { position: task.position, prompt_ids, samples: samples.clone() });
-    }
-    let stream = if tasks.iter().all(|task| task.purpose == Purpose::Eval) { Stream::Eval } else { Stream::Train };
-    let request = SampleRequest {
-        prompts: prompts.clone(),
-        params: ask.params.clone(),
-        seed: ask.seed,
-        stream,
-        model: model.clone(),
-    };
-    let sampled = engine.submit(request).collect(tasks.len() * ask.num_generations as usize).await?;
-    let mut answers = sampled.into_iter().peekable();
-    let mut rollouts = Vec::with_capacity(tasks.len());
-    for (index, (task, prompt)) in tasks.iter().zip(prompts).enumerate() {
-        let mut completions = Vec::new();
-        while let Some(sampled) = answers.next_if(|sampled| sampled.prompt == index) {
-            completions.push(completion(tokenizer, sampled)?);
+    let prompt_ids = tasks.iter().map(|task| Ok(tokenizer.encode_prompt(&task.prompt)?)).collect::<Result<Vec<_>>>()?;
+    let mut completions: Vec<Vec<Completion>> = tasks.iter().map(|_| Vec::new()).collect();
+    let mut first = 0u32;
+    for group in ask.players.chunk_by(|a, b| a == b) {
+        let (player, samples) = (group[0], first..first + group.len() as u32);
+        first = samples.end;
+        let model = match player {
+            Player::Policy => models.policy,
+            Player::Reference => models.reference,
+            player => return Err(Error::Player { player }),
+        };
+        let prompts = tasks.iter().zip(&prompt_ids);
+        let request = SampleRequest {
+            prompts: prompts
+                .map(|(task, ids)| SamplePrompt {
+                    position: task.position,
+                    prompt_ids: ids.clone(),
+                    samples: samples.clone(),
+                })
+                .collect(),
+            params: ask.params.clone(),
+            seed: ask.seed,
+            stream: stream(tasks),
+            model: model.clone(),
+        };
+        for sampled in engine.submit(request).collect(tasks.len() * group.len()).await? {
+            completions[sampled.prompt].push(completion(tokenizer, player, sampled)?);
         }
-        rollouts.push(rollout_of(task, prompt.prompt_ids, completions));
     }
-    Ok(rollouts)
+    let all = tasks.iter().zip(prompt_ids).zip(completions);
+    Ok(all.map(|((task, ids), completions)| rollout_of(task, ids, completions)).collect())
 }
 
-fn completion(tokenizer: &Tokenizer, sampled: Sampled) -> Result<Completion> {
+fn stream(tasks: &[PromptTask]) -> Stream {
+    if tasks.iter().all(|task| task.purpose == Purpose::Eval) { Stream::Eval } else { Stream::Train }
+}
+
+fn completion(tokenizer: &Tokenizer, player: Player, sampled: Sampled) -> Result<Completion> {
     Ok(Completion {
         sample_index: sampled.sample_index,
-        player: Player::Policy,
+        player,
         text: tokenizer.decode(&sampled.token_ids)?,
         model: sampled.model,
         token_ids: sampled.token_ids,

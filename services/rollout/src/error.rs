@@ -3,6 +3,12 @@
 /// What can stop a rollout worker.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A player that has no weights here.
+    #[error("player {player:?} cannot answer in this build; use policy or reference")]
+    Player {
+        /// The player.
+        player: joust_core::Player,
+    },
     /// The queue failed.
     #[error(transparent)]
     Queue(#[from] joust_queue::Error),

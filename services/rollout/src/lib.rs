@@ -7,12 +7,12 @@ mod error;
 
 use std::{sync::Arc, time::Duration};
 
-use joust_core::{PromptTask, Purpose, RecordId, Release, Rollout, RunId, SCHEMA, Shutdown, encode, failpoint};
+use joust_core::{Player, PromptTask, Purpose, RecordId, Release, Rollout, RunId, SCHEMA, Shutdown, encode, failpoint};
 use joust_data::Tokenizer;
 use joust_engine::{Engine, ModelStore, Published, SamplingParams};
 use joust_queue::{Consumer, Done, Item, Lease, Leased, Queue, Topic, unpack};
 
-pub use answer::{Ask, answer};
+pub use answer::{Ask, Models, answer};
 pub use error::{Error, Result};
 
 /// How long one wait for prompts lasts before the worker looks for a stop.
@@ -26,8 +26,8 @@ const ROOM: Duration = Duration::from_secs(600);
 pub struct Config {
     /// The run.
     pub run: RunId,
-    /// Answers per prompt.
-    pub num_generations: u32,
+    /// Who gives each of a prompt's answers.
+    pub players: Vec<Player>,
     /// How answers are drawn.
     pub params: SamplingParams,
     /// Seed of the run.
@@ -85,8 +85,9 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
     }
     let newest = tasks.iter().map(|task| task.position).max().unwrap_or_default();
     let published = fresh_enough(config, deps, newest).await?;
-    let ask = Ask { params: &config.params, seed: config.seed, num_generations: config.num_generations };
-    let rollouts = answer(&deps.engine, &deps.tokenizer, &published.policy, &tasks, &ask).await?;
+    let models = Models { policy: &published.policy, reference: &published.reference };
+    let ask = Ask { params: &config.params, seed: config.seed, players: &config.players };
+    let rollouts = answer(&deps.engine, &deps.tokenizer, models, &tasks, &ask).await?;
     let topic = Topic::rollouts(&config.run);
     let next = rollouts.iter().map(|rollout| (topic.clone(), item(rollout))).collect();
     let done = leases.into_iter().map(|lease| (lease, Done::Moved)).collect();

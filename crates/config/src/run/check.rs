@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use joust_core::Player;
 use serde::Serialize;
 
 use super::{Ask, LOSSES, LossName, LossSpec, ReferenceKind, RunFile, Select};
@@ -115,6 +116,12 @@ impl RunFile {
         if (spec.name == LossName::Sppo) != by_win_rate {
             let reason = "sppo regresses on win rates, and no other loss reads them; write pairing.select = \"win_rate\" and loss.name = \"sppo\" together";
             found.conflict("pairing.select", &name_of(&self.pairing.select), reason);
+        }
+        let count = |wanted| self.sampling.players.iter().filter(|player| **player == wanted).count();
+        let one_each = self.sampling.players.len() == 2 && count(Player::Reference) == 1 && count(Player::Policy) == 1;
+        if spec.name == LossName::Xpo && !one_each {
+            let reason = "xpo explores away from one answer of the reference; write sampling.players = [\"policy\", \"reference\"]";
+            found.conflict("loss.name", &name, reason);
         }
         if self.reference.kind == ReferenceKind::Previous && self.pairing.replay.ratio > 0.0 {
             let reason =

@@ -22,7 +22,7 @@ pub(crate) fn preset_values(preset: Preset, written: &dyn Fn(&str) -> Option<Val
         ("reference.kind", json!(point.reference)),
     ];
     if written("sampling.num_generations").is_none() {
-        values.push(("sampling.players", json!(vec!["policy"; point.answers])));
+        values.push(("sampling.players", json!(point.players)));
     }
     if written("loss.name").is_none_or(|name| name == json!(name_of(&point.loss))) {
         values.push(("loss.beta", json!(point.beta)));
@@ -30,11 +30,11 @@ pub(crate) fn preset_values(preset: Preset, written: &dyn Fn(&str) -> Option<Val
     values
 }
 
-/// The five choices that a preset stands for; all of its answers are the policy's.
+/// The five choices that a preset stands for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
-    /// Answers a prompt.
-    pub answers: usize,
+    /// Who gives each of a prompt's answers.
+    pub players: &'static [Player],
     /// What the judge is asked.
     pub ask: Ask,
     /// What becomes of a probability.
@@ -53,7 +53,7 @@ impl Point {
     /// Returns the choices of a preset; `None` for one that cannot run and is refused before it is expanded.
     pub fn of(preset: Preset) -> Option<Self> {
         let oaif = |loss, beta| Self {
-            answers: 2,
+            players: &[Player::Policy; 2],
             ask: Ask::Compare,
             label: Label::Hard,
             select: Select::BestWorst,
@@ -66,15 +66,16 @@ impl Point {
             Preset::OaifIpo => Some(oaif(LossName::Ipo, 1.0)),
             Preset::OaifSlic => Some(oaif(LossName::Hinge, 0.002)),
             Preset::Sppo => Some(Self {
-                answers: 5,
+                players: &[Player::Policy; 5],
                 ask: Ask::Rank,
                 label: Label::Soft,
                 select: Select::WinRate,
                 reference: ReferenceKind::Previous,
                 ..oaif(LossName::Sppo, 1e-3)
             }),
+            Preset::Xpo => Some(Self { players: &[Player::Policy, Player::Reference], ..oaif(LossName::Xpo, 0.1) }),
             Preset::IterativeDpo => Some(Self {
-                answers: 8,
+                players: &[Player::Policy; 8],
                 ask: Ask::Score,
                 reference: ReferenceKind::Previous,
                 ..oaif(LossName::Dpo, 0.1)

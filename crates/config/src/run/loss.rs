@@ -74,7 +74,7 @@ const fn spec(name: LossName, keys: &'static [LossKey]) -> LossSpec {
 }
 
 /// Every loss that runs, with its hyper-parameters and their defaults.
-pub const LOSSES: [LossSpec; 25] = [
+pub const LOSSES: [LossSpec; 26] = [
     spec(LossName::Dpo, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
     spec(LossName::Ipo, &[beta(1.0)]),
     spec(LossName::IpoAvg, &[beta(0.1)]),
@@ -100,6 +100,7 @@ pub const LOSSES: [LossSpec; 25] = [
     spec(LossName::Asft, &[key("lambda", 0.1, Domain::NotNegative)]),
     spec(LossName::Bonbon, &[key("n", 8.0, Domain::Count), key("alpha", 0.005, Domain::Fraction)]),
     spec(LossName::Sppo, &[beta(1e-3)]),
+    spec(LossName::Xpo, &[beta(0.1), key("alpha", 1e-5, Domain::NotNegative)]),
 ];
 
 /// Meaning of each key, whatever the loss.

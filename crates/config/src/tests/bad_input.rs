@@ -166,16 +166,16 @@ fn unknown_names_get_the_nearest_and_all() {
 #[test]
 fn what_cannot_run_yet_is_refused_with_what_can() {
     for (set, key, works) in [
-        ("preset=nash-md", "preset = nash-md", "oaif-dpo, oaif-ipo, oaif-slic, sppo, iterative-dpo"),
-        ("preset=reinforce++", "preset = reinforce++", "oaif-dpo, oaif-ipo, oaif-slic, sppo, iterative-dpo"),
-        ("sampling.players=[\"policy\", \"mixture\"]", "sampling.players = mixture", "policy"),
+        ("preset=nash-md", "preset = nash-md", "oaif-dpo, oaif-ipo, oaif-slic, sppo, xpo, iterative-dpo"),
+        ("preset=reinforce++", "preset = reinforce++", "oaif-dpo, oaif-ipo, oaif-slic, sppo, xpo, iterative-dpo"),
+        ("sampling.players=[\"policy\", \"mixture\"]", "sampling.players = mixture", "policy, reference"),
         ("feedback.label=sampled", "feedback.label = sampled", "hard, soft"),
         ("pairing.select=list", "pairing.select = list", "best_worst, max_random, all_pairs, win_rate"),
         (
             "loss.name=kto",
             "loss.name = kto",
             "dpo, ipo, ipo_avg, hinge, slic_hf, robust, exo_pair, nca_pair, bco_pair, apo_zero, apo_down, discopop, sigmoid_norm, \
-             r_dpo, rpo, cpo, orpo, odpo, dpop, dpo_shift, simpo, alphapo, asft, bonbon, sppo",
+             r_dpo, rpo, cpo, orpo, odpo, dpop, dpo_shift, simpo, alphapo, asft, bonbon, sppo, xpo",
         ),
         ("reference.kind=ema", "reference.kind = ema", "initial, previous"),
         ("policy.revision=main", "policy.revision = main", "a folder in policy.model, without a revision"),
@@ -248,10 +248,11 @@ fn impossible_combinations_say_why() {
             "loss.n = 2.5",
             "expected a whole number of at least 2 and below 1000; the default of bonbon is 8",
         ),
+        (vec!["loss={name=\"xpo\"}"], "loss.name = xpo", "explores away from one answer of the reference"),
         (vec!["loss={name=\"sppo\"}"], "pairing.select = best_worst", "sppo regresses on win rates"),
         (vec!["pairing.select=win_rate"], "pairing.select = win_rate", "no other loss reads them"),
         (
-            vec!["reference.kind=previous", "pairing.replay={ ratio = 0.5, capacity = 9 }"],
+            vec!["reference.kind=previous", "eval.stop.max_kl=0", "pairing.replay={ ratio = 0.5, capacity = 9 }"],
             "pairing.replay.ratio = 0.5",
             "held to a newer reference than its own",
         ),

@@ -57,6 +57,7 @@ fn what_is_said_to_run_is_accepted_and_nothing_else_of_the_choice() {
             let beside = match name {
                 "odpo" => "feedback.ask=score",
                 "sppo" if key == "loss.name" => "pairing.select=win_rate",
+                "xpo" if key == "loss.name" => "sampling.players=[\"policy\", \"reference\"]",
                 "win_rate" => "loss.name=sppo",
                 _ => "schema=1",
             };

@@ -127,7 +127,7 @@ fn spawn_rollout(
 ) {
     let config = joust_rollout::Config {
         run: run.name.clone(),
-        num_generations: run.sampling.num_generations,
+        players: run.sampling.players.clone(),
         params: sampling(run, &parts.model),
         seed: run.seed,
         batch: run.learner.prompts_per_step as usize,
@@ -289,7 +289,7 @@ mod tests {
             theirs.insert(((*name).to_owned(), keys.to_vec(), loss.needs_scores()));
         }
         assert_eq!(ours, theirs);
-        assert_eq!(ours.len(), 25);
+        assert_eq!(ours.len(), 26);
     }
 
     #[test]
