@@ -7,16 +7,29 @@ use serde_json::Value;
 use crate::run::{Ask, LOSSES, Label, Preset, ReferenceKind, Select};
 
 /// Presets that run.
-pub const PRESETS: [Preset; 6] =
-    [Preset::OaifDpo, Preset::OaifIpo, Preset::OaifSlic, Preset::Sppo, Preset::Xpo, Preset::IterativeDpo];
+pub const PRESETS: [Preset; 12] = [
+    Preset::OaifDpo,
+    Preset::OaifIpo,
+    Preset::OaifSlic,
+    Preset::Sppo,
+    Preset::NashMd,
+    Preset::NashEma,
+    Preset::IpoMd,
+    Preset::Xpo,
+    Preset::IterativeDpo,
+    Preset::Rloo,
+    Preset::Grpo,
+    Preset::ReinforcePlusPlus,
+];
 /// Players that run.
-pub const PLAYERS: [Player; 2] = [Player::Policy, Player::Reference];
+pub const PLAYERS: [Player; 4] = [Player::Policy, Player::Reference, Player::Mixture, Player::Ema];
 /// Questions that run.
 pub const ASKS: [Ask; 3] = [Ask::Score, Ask::Compare, Ask::Rank];
 /// Labels that run.
-pub const LABELS: [Label; 2] = [Label::Hard, Label::Soft];
+pub const LABELS: [Label; 3] = [Label::Hard, Label::Soft, Label::Sampled];
 /// Selections that run.
-pub const SELECTS: [Select; 4] = [Select::BestWorst, Select::MaxRandom, Select::AllPairs, Select::WinRate];
+pub const SELECTS: [Select; 6] =
+    [Select::BestWorst, Select::MaxRandom, Select::AllPairs, Select::WinRate, Select::Opponent, Select::Single];
 /// References that run.
 pub const REFERENCES: [ReferenceKind; 2] = [ReferenceKind::Initial, ReferenceKind::Previous];
 /// Whether models are fetched from a hub, by id and revision.

@@ -55,11 +55,11 @@ pub struct Completion {
     pub sample_index: u32,
     /// Who answered.
     pub player: Player,
-    /// Weights that sampled its oldest token.
+    /// Weights that sampled its oldest token; of a mixture the policy's.
     pub model: ModelRef,
     /// Sampled ids, the EOS included iff it was sampled.
     pub token_ids: Vec<u32>,
-    /// log π(token) in nats at temperature 1, one per token, under `model`.
+    /// Log-prob of each token in nats at temperature 1 under the player's distribution; for all but the mixture that of `model`.
     pub logprobs: Vec<f32>,
     /// Decoded text without special tokens: what a judge sees.
     pub text: String,
@@ -195,6 +195,16 @@ pub enum Target {
         p: f64,
         /// Mean probability of each to beat the prompt's K answers, itself counted as one half; set by pairing by win rate.
         win_rates: Option<[f64; 2]>,
+    },
+    /// `answers` holds the policy's answer alone; those of its opponents are not trained.
+    Opponent {
+        /// Mean probability that it is preferred to the opponents' answers, in [0, 1].
+        p: f64,
+    },
+    /// `answers` holds the prompt's answers together, with their scores where the judge gave any.
+    Group {
+        /// Mean probability of each to beat all of the prompt's answers, itself counted as one half.
+        win_rates: Vec<f64>,
     },
 }
 

@@ -22,6 +22,8 @@ pub enum Stream {
     Judge = 4,
     /// Initial weights and other model noise.
     Init = 5,
+    /// Labels drawn with the judge's probability.
+    Label = 6,
 }
 
 /// Computes one Philox 4x32-10 block.

@@ -1,10 +1,11 @@
-//! Samples one batch: prompts are read once, their answers decoded together, finished rows dropped from the cache.
+//! Samples one batch: prompts are read once, their answers decoded together, finished rows dropped from the caches.
 
 use joust_core::{Finish, rng};
-use joust_model::{Device, KvCache, Llama};
+use joust_model::{Device, Llama};
+use parking_lot::MutexGuard;
 use tch::{Kind, Tensor};
 
-use crate::{Error, Result, SamplePrompt, SampleRequest, Sampled, sampler::draw};
+use crate::{Error, Result, SamplePrompt, SampleRequest, Sampled, sampler::draw, source::Readers};
 
 /// Rows are gathered anew when this share or less of them still runs: copying the cache costs about one decode step.
 const COMPACT_AT: f64 = 0.75;
@@ -22,7 +23,7 @@ struct Row {
 
 /// Checks what the model cannot take, before any work is done.
 pub(crate) fn check(request: &SampleRequest) -> Result<()> {
-    let config = request.model.config();
+    let config = request.source.config();
     for SamplePrompt { position, prompt_ids, .. } in &request.prompts {
         let (position, tokens) = (*position, prompt_ids.len());
         if tokens == 0 {
@@ -46,8 +47,8 @@ pub(crate) fn run(
     emit: &mut dyn FnMut(Sampled) -> bool,
 ) -> Result<()> {
     let prompts = &request.prompts[range.clone()];
-    let context = request.model.config().max_position_embeddings as usize;
-    let model = request.model.lock();
+    let context = request.source.config().max_position_embeddings as usize;
+    let models = request.source.lock();
     let mut rows = Vec::new();
     for (offset, prompt) in prompts.iter().enumerate() {
         let limit = request.params.max_new_tokens.min(context - prompt.prompt_ids.len());
@@ -61,9 +62,9 @@ pub(crate) fn run(
             done: false,
         }));
     }
-    let (mut cache, mut logits) = {
+    let (mut readers, mut logits) = {
         let _permit = device.acquire();
-        read_prompts(&model, request.params.max_new_tokens, prompts)
+        read_prompts(&models, request.params.max_new_tokens, prompts)
     };
     loop {
         let _permit = device.acquire();
@@ -75,13 +76,18 @@ pub(crate) fn run(
         if !wanted || rows.iter().all(|row| row.done) {
             return Ok(());
         }
-        let ids = compact(&mut rows, &mut cache, ids);
-        logits = model.decode(&ids, &mut cache);
+        let ids = compact(&mut rows, &mut readers, ids);
+        logits = readers.decode(&ids);
     }
 }
 
-/// Reads each prompt once and spreads cache and logits over its answers.
-fn read_prompts(model: &Llama, max_new_tokens: usize, prompts: &[SamplePrompt]) -> (KvCache, Tensor) {
+/// Reads each prompt once and spreads caches and logits over its answers.
+fn read_prompts<'a>(
+    models: &'a [(MutexGuard<'_, Llama>, f64)],
+    max_new_tokens: usize,
+    prompts: &[SamplePrompt],
+) -> (Readers<'a>, Tensor) {
+    let model = &models[0].0;
     let device = model.device();
     let longest = prompts.iter().map(|p| p.prompt_ids.len()).max().unwrap_or(1);
     let padding: Vec<i64> = prompts.iter().map(|p| (longest - p.prompt_ids.len()) as i64).collect();
@@ -93,11 +99,12 @@ fn read_prompts(model: &Llama, max_new_tokens: usize, prompts: &[SamplePrompt]) 
     let ids = Tensor::from_slice(&ids).view([prompts.len() as i64, longest as i64]).to_device(device);
     let padding = Tensor::from_slice(&padding).to_device(device);
     let room = (model.config().max_position_embeddings as usize).min(max_new_tokens);
-    let (cache, logits) = model.prefill(&ids, &padding, (longest + room) as i64);
+    let (mut readers, logits) = Readers::prefill(models, &ids, &padding, (longest + room) as i64);
     let spread: Vec<i64> =
         prompts.iter().enumerate().flat_map(|(i, p)| p.samples.clone().map(move |_| i as i64)).collect();
     let spread = Tensor::from_slice(&spread).to_device(device);
-    (cache.select(&spread), logits.index_select(0, &spread))
+    readers.select(&spread);
+    (readers, logits.index_select(0, &spread))
 }
 
 /// Draws the next token of every row; rows that are done draw too and are ignored.
@@ -137,19 +144,19 @@ fn finish(request: &SampleRequest, row: &mut Row, emit: &mut dyn FnMut(Sampled) 
         token_ids: std::mem::take(&mut row.token_ids),
         logprobs: std::mem::take(&mut row.logprobs),
         finish: if ended { Finish::Eos } else { Finish::Length },
-        model: request.model.id.clone(),
+        model: request.source.id().clone(),
     })
 }
 
 /// Drops finished rows when enough of them have ended, and returns the ids that the remaining rows read next.
-fn compact(rows: &mut Vec<Row>, cache: &mut KvCache, ids: Tensor) -> Tensor {
+fn compact(rows: &mut Vec<Row>, readers: &mut Readers<'_>, ids: Tensor) -> Tensor {
     let running = rows.iter().filter(|row| !row.done).count();
     if running as f64 > COMPACT_AT * rows.len() as f64 {
         return ids;
     }
     let kept: Vec<i64> = (0i64..).zip(rows.iter()).filter(|(_, row)| !row.done).map(|(i, _)| i).collect();
     let kept = Tensor::from_slice(&kept).to_kind(Kind::Int64).to_device(ids.device());
-    *cache = cache.select(&kept);
+    readers.select(&kept);
     rows.retain(|row| !row.done);
     ids.index_select(0, &kept)
 }

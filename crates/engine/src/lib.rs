@@ -8,13 +8,15 @@ mod batch;
 mod error;
 mod models;
 mod sampler;
+mod source;
 
 pub use actor::{CompletionStream, Engine};
 pub use error::{Error, Result};
 pub use models::{ModelStore, Published, Snapshot};
 pub use sampler::SamplingParams;
+pub use source::Source;
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use joust_core::{Finish, ModelRef, rng::Stream};
 
@@ -29,7 +31,7 @@ pub struct SamplePrompt {
     pub samples: Range<u32>,
 }
 
-/// Prompts to answer with one snapshot under one set of parameters.
+/// Prompts to answer from one source under one set of parameters.
 #[derive(Debug, Clone)]
 pub struct SampleRequest {
     /// The prompts; the batch is formed in this order, whatever else is waiting.
@@ -40,8 +42,8 @@ pub struct SampleRequest {
     pub seed: u64,
     /// What the draws are for.
     pub stream: Stream,
-    /// The weights that answer.
-    pub model: Arc<Snapshot>,
+    /// Whose distribution the answers are drawn from.
+    pub source: Source,
 }
 
 /// One finished completion.
@@ -53,10 +55,10 @@ pub struct Sampled {
     pub sample_index: u32,
     /// Sampled ids, the EOS included iff it was sampled.
     pub token_ids: Vec<u32>,
-    /// log π(token) in nats at temperature 1 without filters, one per token.
+    /// Log-prob of each token in nats under the source's distribution at temperature 1 without filters.
     pub logprobs: Vec<f32>,
     /// How it ended.
     pub finish: Finish,
-    /// The weights that sampled it.
+    /// The weights that sampled it; of a mixture the policy's.
     pub model: ModelRef,
 }

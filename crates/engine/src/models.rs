@@ -46,6 +46,8 @@ pub struct Published {
     pub policy: Arc<Snapshot>,
     /// The weights the policy is held to.
     pub reference: Arc<Snapshot>,
+    /// The averaged policy, where the run keeps one.
+    pub ema: Option<Arc<Snapshot>>,
 }
 
 /// Where the learner publishes and samplers look; a late reader skips to the newest.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use joust_core::{Finish, ModelRef, rng, rng::Stream};
-use joust_engine::{Engine, Error, SamplePrompt, SampleRequest, Sampled, SamplingParams, Snapshot};
+use joust_engine::{Engine, Error, SamplePrompt, SampleRequest, Sampled, SamplingParams, Snapshot, Source};
 use joust_model::{Device, Llama, ModelConfig, Weights, sequence_logprobs};
 use joust_testkit::{tiny_config, tiny_weights};
 use tch::{Kind, Tensor};
@@ -23,7 +23,7 @@ fn params() -> SamplingParams {
 }
 
 fn request(model: &Arc<Snapshot>, prompts: Vec<SamplePrompt>) -> SampleRequest {
-    SampleRequest { prompts, params: params(), seed: 11, stream: Stream::Train, model: model.clone() }
+    SampleRequest { prompts, params: params(), seed: 11, stream: Stream::Train, source: Source::Model(model.clone()) }
 }
 
 fn prompts(n: u64) -> Vec<SamplePrompt> {
@@ -128,4 +128,61 @@ fn what_the_model_cannot_take_is_refused_by_name() {
     assert!(matches!(error(vec![1; 128]), Error::PromptTooLong { position: 9, tokens: 128, context: 128 }));
     assert!(matches!(error(vec![40]), Error::TokenId { position: 9, id: 40, vocab_size: 40 }));
     assert!(matches!(error(vec![]), Error::EmptyPrompt { position: 9 }));
+}
+
+/// Two snapshots of different weights.
+fn two() -> [(Llama, Arc<Snapshot>); 2] {
+    [3, 8].map(|seed| {
+        let config = tiny_config(VOCAB);
+        let weights = tiny_weights(&config, seed);
+        let id = ModelRef { generation: 0, version: seed, hash: "h".into() };
+        let snapshot = Snapshot::new(&config, &weights, id).expect("weights are whole");
+        (Llama::new(&config, &weights).expect("weights are whole"), Arc::new(snapshot))
+    })
+}
+
+fn mixed(policy: &Arc<Snapshot>, reference: &Arc<Snapshot>, coef: f64) -> SampleRequest {
+    let source = Source::Mixture { policy: policy.clone(), reference: reference.clone(), coef };
+    SampleRequest { source, ..request(policy, prompts(7)) }
+}
+
+#[test]
+fn mixtures_draw_from_the_product_of_powers() {
+    let [(plain_policy, policy), (plain_reference, reference)] = two();
+    let mut request = mixed(&policy, &reference, 0.25);
+    request.params.temperature = 0.8;
+    for answer in sample(64, request.clone()) {
+        let mut ids: Vec<i64> = request.prompts[answer.prompt].prompt_ids.iter().map(|id| i64::from(*id)).collect();
+        let logprobs = |model: &Llama, ids: &[i64]| -> Tensor {
+            let hidden = model.hidden(&Tensor::from_slice(ids).unsqueeze(0)).squeeze_dim(0);
+            model.head(&hidden.get(ids.len() as i64 - 1)).log_softmax(0, Kind::Double)
+        };
+        for (t, token) in answer.token_ids.iter().enumerate() {
+            let product: Tensor = 0.75 * logprobs(&plain_policy, &ids) + 0.25 * logprobs(&plain_reference, &ids);
+            let plain = Vec::<f64>::try_from(product.log_softmax(0, Kind::Double)).unwrap();
+            assert!((plain[*token as usize] - f64::from(answer.logprobs[t])).abs() < 1e-4);
+            let drawn = Vec::<f64>::try_from((product / 0.8).softmax(0, Kind::Double)).unwrap();
+            let position = request.prompts[answer.prompt].position;
+            let u = rng::uniform(11, Stream::Train, position, (answer.sample_index, t as u32));
+            let below: f64 = drawn[..*token as usize].iter().sum();
+            assert!(below - 1e-4 <= u && u <= below + drawn[*token as usize] + 1e-4);
+            ids.push(i64::from(*token));
+        }
+        assert_eq!(answer.model, policy.id);
+    }
+}
+
+#[test]
+fn mixtures_end_in_their_parts() {
+    let [(_, policy), (_, reference)] = two();
+    let tokens = |request| sample(64, request).into_iter().map(|s| s.token_ids).collect::<Vec<_>>();
+    let alone = |model| tokens(request(model, prompts(7)));
+    assert_eq!(tokens(mixed(&policy, &reference, 0.0)), alone(&policy));
+    assert_eq!(tokens(mixed(&policy, &reference, 1.0)), alone(&reference));
+    assert_eq!(
+        tokens(mixed(&policy, &policy, 0.5)),
+        alone(&policy),
+        "a model with itself is itself, and does not wait"
+    );
+    assert_ne!(alone(&policy), alone(&reference));
 }

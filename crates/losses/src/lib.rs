@@ -3,9 +3,11 @@
 //! One file a family, one function a loss; nothing here samples, scores, reduces over the batch or logs. The caller brings
 //! summed log-probabilities in nats and gets one loss a pair; each file names its paper.
 
+mod advantage;
 mod anchored;
 mod dpo;
 mod error;
+mod gradient;
 mod inputs;
 mod ipo;
 mod likelihood;
@@ -13,15 +15,19 @@ mod registry;
 mod slic;
 #[cfg(test)]
 mod tests;
+mod token;
 
+pub use advantage::{gae, grpo_advantages, rewards_to_go, rloo_advantages, token_rewards, whiten};
 pub use anchored::{apo_down_loss, apo_zero_loss, bco_pair_loss, nca_pair_loss, sppo_loss};
 pub use dpo::{
     discopop_loss, dpo_loss, dpo_shift_loss, dpop_loss, exo_pair_loss, odpo_loss, r_dpo_loss, robust_loss,
     sigmoid_norm_loss, xpo_loss,
 };
 pub use error::{Error, Result};
+pub use gradient::GradientLoss;
 pub use inputs::{LossOutput, PairLogps};
 pub use ipo::{bonbon_loss, ipo_avg_loss, ipo_loss};
 pub use likelihood::{alphapo_loss, asft_loss, cpo_loss, orpo_loss, rpo_loss, simpo_loss};
 pub use registry::PairLoss;
 pub use slic::{hinge_loss, slic_hf_loss};
+pub use token::{GradientOutput, TokenLogps, grpo_loss, nash_md_loss, ppo_loss, rloo_loss};

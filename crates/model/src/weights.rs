@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use parking_lot::Mutex;
 use tch::{Kind, Tensor};
 
 use crate::{Error, ModelConfig, Result};
@@ -19,6 +20,9 @@ pub struct Weights(pub BTreeMap<String, Tensor>);
 impl Weights {
     /// Draws fresh weights as transformers does: normal with standard deviation 0.02, norms at 1.
     pub fn random(config: &ModelConfig, seed: u64) -> Self {
+        // libtorch's generator is the process's: two threads must not draw from it in turns.
+        static GENERATOR: Mutex<()> = Mutex::new(());
+        let _turn = GENERATOR.lock();
         tch::manual_seed(seed as i64);
         let draw = |(name, shape): (String, Vec<i64>)| {
             let options = (Kind::Float, tch::Device::Cpu);

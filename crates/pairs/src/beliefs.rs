@@ -2,7 +2,10 @@
 
 use std::cmp::Ordering;
 
-use joust_core::{Completion, Finish, Judgement, JudgementStatus, JudgementValue};
+use joust_core::{
+    Completion, Finish, Judgement, JudgementStatus, JudgementValue,
+    rng::{Stream, uniform},
+};
 
 use crate::PairingRules;
 
@@ -13,8 +16,8 @@ const COMPLEMENT_TOLERANCE: f64 = 1e-6;
 pub(crate) enum Beliefs {
     /// One finite number per answer.
     Scores { scores: Vec<f64>, scale: f64 },
-    /// Row-major K x K probabilities of preference.
-    Matrix { k: usize, p: Vec<f64> },
+    /// Row-major K x K probabilities of preference, and the scores that they were drawn from, if any.
+    Matrix { k: usize, p: Vec<f64>, scores: Vec<f64> },
 }
 
 impl Beliefs {
@@ -58,14 +61,14 @@ impl Beliefs {
                 p[at(j, i)] = 1.0 - moved;
             }
         }
-        Some(Self::Matrix { k, p })
+        Some(Self::Matrix { k, p, scores: Vec::new() })
     }
 
     /// Returns P(answer i is preferred to answer j), in [0, 1].
     pub(crate) fn probability(&self, i: usize, j: usize) -> f64 {
         match self {
             Self::Scores { scores, scale } => sigmoid(scale * (scores[i] - scores[j])),
-            Self::Matrix { k, p } => p[i * k + j],
+            Self::Matrix { k, p, .. } => p[i * k + j],
         }
     }
 
@@ -73,7 +76,7 @@ impl Beliefs {
     pub(crate) fn compare(&self, i: usize, j: usize) -> Ordering {
         match self {
             Self::Scores { scores, .. } => scores[i].partial_cmp(&scores[j]).unwrap_or(Ordering::Equal),
-            Self::Matrix { k, p } => p[i * k + j].partial_cmp(&0.5).unwrap_or(Ordering::Equal),
+            Self::Matrix { k, p, .. } => p[i * k + j].partial_cmp(&0.5).unwrap_or(Ordering::Equal),
         }
     }
 
@@ -81,24 +84,42 @@ impl Beliefs {
     pub(crate) fn strength(&self, i: usize) -> f64 {
         match self {
             Self::Scores { scores, .. } => scores[i],
-            Self::Matrix { k, p } => p[i * k..(i + 1) * k].iter().sum::<f64>() / *k as f64,
+            Self::Matrix { k, p, .. } => p[i * k..(i + 1) * k].iter().sum::<f64>() / *k as f64,
         }
     }
 
     /// Returns the mean probability of an answer to beat the K answers, itself counted as one half.
     pub(crate) fn win_rate(&self, i: usize) -> f64 {
-        let k = match self {
+        let k = self.answers();
+        (0..k).map(|j| self.probability(i, j)).sum::<f64>() / k as f64
+    }
+
+    /// Returns K.
+    fn answers(&self) -> usize {
+        match self {
             Self::Scores { scores, .. } => scores.len(),
             Self::Matrix { k, .. } => *k,
-        };
-        (0..k).map(|j| self.probability(i, j)).sum::<f64>() / k as f64
+        }
+    }
+
+    /// Draws the winner of each two answers with its probability; `key` is (run seed, position of the prompt).
+    pub(crate) fn drawn(&self, key: (u64, u64)) -> Self {
+        let k = self.answers();
+        let mut p = vec![0.5; k * k];
+        for i in 0..k {
+            for j in i + 1..k {
+                let wins = uniform(key.0, Stream::Label, key.1, (i as u32, j as u32)) < self.probability(i, j);
+                p[i * k + j] = f64::from(u8::from(wins));
+                p[j * k + i] = 1.0 - p[i * k + j];
+            }
+        }
+        Self::Matrix { k, p, scores: self.scores().to_vec() }
     }
 
     /// Returns the scores after penalties; empty when the judge gave none.
     pub(crate) fn scores(&self) -> &[f64] {
         match self {
-            Self::Scores { scores, .. } => scores,
-            Self::Matrix { .. } => &[],
+            Self::Scores { scores, .. } | Self::Matrix { scores, .. } => scores,
         }
     }
 }

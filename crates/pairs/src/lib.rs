@@ -9,6 +9,7 @@ mod outcome;
 pub mod replay;
 mod rules;
 mod select;
+mod targets;
 #[cfg(test)]
 mod tests;
 

@@ -7,7 +7,15 @@ use joust_core::{
     SCHEMA, Target,
 };
 
-use crate::{Filter, Label, PairingRules, Select, beliefs::Beliefs, select};
+use crate::{Filter, Label, PairingRules, Select, beliefs::Beliefs, select, targets};
+
+/// A prompt's answers with what is known about them.
+pub(crate) struct Judged<'a> {
+    pub(crate) rollout: &'a Rollout,
+    pub(crate) beliefs: &'a Beliefs,
+    pub(crate) rules: &'a PairingRules,
+    judge_hash: &'a str,
+}
 
 /// A pair in order, with the probability that the first is the better one.
 struct Ordered {
@@ -17,7 +25,7 @@ struct Ordered {
     win_rates: Option<[f64; 2]>,
 }
 
-/// Pairs up the answers of a rollout as its judgement says.
+/// Makes examples of the answers of a rollout as its judgement says.
 ///
 /// A judgement that failed, does not fit the answers or holds what is not a number becomes
 /// [`DropReason::JudgementFailed`], never an example (R3). With fewer than two answers that may take part the outcome is
@@ -32,17 +40,33 @@ pub fn outcome_of(rollout: &Rollout, judgement: &Judgement, rules: &PairingRules
     let Some(beliefs) = Beliefs::of(judgement, &rollout.completions, rules) else {
         return Outcome { dropped: Some(DropReason::JudgementFailed), ..blank(rollout, judge_hash) };
     };
+    let key = (rules.seed, rollout.task.position);
+    let beliefs = if rules.label == Label::Sampled { beliefs.drawn(key) } else { beliefs };
+    let judged = Judged { rollout, beliefs: &beliefs, rules, judge_hash };
     let mut refused: BTreeMap<DropReason, u32> = BTreeMap::new();
-    let mut examples = Vec::new();
-    for (i, j) in candidates(rollout, &beliefs, rules, &mut refused) {
-        match accept(rollout, &beliefs, rules, (i, j)) {
-            Ok(pair) => examples.push(example(rollout, &beliefs, judge_hash, &pair)),
-            Err(reason) => *refused.entry(reason).or_default() += 1,
-        }
-    }
+    let examples = match rules.select {
+        Select::Opponent => targets::opponents(&judged, &mut refused),
+        Select::Single | Select::List => targets::group(&judged, &mut refused).into_iter().collect(),
+        _ => pairs(&judged, &mut refused),
+    };
     let dropped = examples.is_empty().then(|| most_frequent(&refused));
     let left_out = if examples.is_empty() { Vec::new() } else { refused.into_iter().collect() };
     Outcome { examples, dropped, left_out, scores: beliefs.scores().to_vec(), ..blank(rollout, judge_hash) }
+}
+
+/// Builds the pairs, and counts those that are refused.
+fn pairs(judged: &Judged<'_>, refused: &mut BTreeMap<DropReason, u32>) -> Vec<Example> {
+    let mut examples = Vec::new();
+    for (i, j) in candidates(judged, refused) {
+        match accept(judged, (i, j)) {
+            Ok(Ordered { chosen, rejected, p, win_rates }) => {
+                let members = [chosen, rejected];
+                examples.push(example(judged, &members, &members, Target::Pair { p, win_rates }));
+            }
+            Err(reason) => *refused.entry(reason).or_default() += 1,
+        }
+    }
+    examples
 }
 
 /// Returns the outcome without examples, reason and scores.
@@ -65,16 +89,10 @@ fn blank(rollout: &Rollout, judge_hash: &str) -> Outcome {
 }
 
 /// Returns the pairs to look at, and counts those that truncated answers cost.
-fn candidates(
-    rollout: &Rollout,
-    beliefs: &Beliefs,
-    rules: &PairingRules,
-    refused: &mut BTreeMap<DropReason, u32>,
-) -> Vec<(usize, usize)> {
-    let skip_truncated = rules.refuses(Filter::Truncated);
-    let takes_part = |i: &usize| !skip_truncated || rollout.completions[*i].finish == Finish::Eos;
+fn candidates(judged: &Judged<'_>, refused: &mut BTreeMap<DropReason, u32>) -> Vec<(usize, usize)> {
+    let Judged { rollout, beliefs, rules, .. } = judged;
     let all = rollout.completions.len();
-    let eligible: Vec<usize> = (0..all).filter(takes_part).collect();
+    let eligible: Vec<usize> = (0..all).filter(|i| judged.takes_part(*i)).collect();
     let pairs = select::pairs(rules.select, beliefs, &eligible, (rules.seed, rollout.task.position));
     let wanted = if rules.select == Select::AllPairs { all * all.saturating_sub(1) / 2 } else { 1 };
     if pairs.len() < wanted {
@@ -84,12 +102,8 @@ fn candidates(
 }
 
 /// Orders a pair by who is preferred, or says why it is refused.
-fn accept(
-    rollout: &Rollout,
-    beliefs: &Beliefs,
-    rules: &PairingRules,
-    (i, j): (usize, usize),
-) -> Result<Ordered, DropReason> {
+fn accept(judged: &Judged<'_>, (i, j): (usize, usize)) -> Result<Ordered, DropReason> {
+    let Judged { rollout, beliefs, rules, .. } = judged;
     let identical = rollout.completions[i].token_ids == rollout.completions[j].token_ids;
     if identical && rules.refuses(Filter::Identical) {
         return Err(DropReason::Identical);
@@ -104,7 +118,7 @@ fn accept(
     let (chosen, rejected) = if order == Ordering::Less { (j, i) } else { (i, j) };
     let p = match (rules.label, order) {
         (_, Ordering::Equal) => 0.5,
-        (Label::Hard, _) => 1.0,
+        (Label::Hard | Label::Sampled, _) => 1.0,
         (Label::Soft, _) => beliefs.probability(chosen, rejected),
     };
     Ok(Ordered { chosen, rejected, p, win_rates: None })
@@ -124,24 +138,26 @@ fn by_win_rate(beliefs: &Beliefs, rules: &PairingRules, (i, j): (usize, usize)) 
     }
     let (p, rates) = match rules.label {
         Label::Hard => (1.0, [1.0, 0.0]),
-        Label::Soft => (beliefs.probability(chosen, rejected), rates),
+        Label::Soft | Label::Sampled => (beliefs.probability(chosen, rejected), rates),
     };
     Ok(Ordered { chosen, rejected, p, win_rates: Some(rates) })
 }
 
-fn example(rollout: &Rollout, beliefs: &Beliefs, judge_hash: &str, pair: &Ordered) -> Example {
-    let completions = [&rollout.completions[pair.chosen], &rollout.completions[pair.rejected]];
-    let [chosen, rejected] = completions.map(|completion| completion.sample_index.to_le_bytes());
-    let score = |i: usize| beliefs.scores().get(i).copied();
+/// Builds the example of the answers `members`, in this order; `seen` are all answers that its target depends on.
+pub(crate) fn example(judged: &Judged<'_>, members: &[usize], seen: &[usize], target: Target) -> Example {
+    let Judged { rollout, beliefs, judge_hash, .. } = judged;
+    let completions: Vec<&Completion> = seen.iter().map(|i| &rollout.completions[*i]).collect();
+    let indices: Vec<u8> = completions.iter().flat_map(|c| c.sample_index.to_le_bytes()).collect();
+    let member = |&i: &usize| answer(&rollout.completions[i], beliefs.scores().get(i).copied());
     Example {
-        id: RecordId::derive(&[b"example", rollout.id.as_bytes(), &chosen, &rejected, judge_hash.as_bytes()]),
+        id: RecordId::derive(&[b"example", rollout.id.as_bytes(), &indices, judge_hash.as_bytes()]),
         prompt_ids: rollout.prompt_ids.clone(),
-        answers: vec![answer(completions[0], score(pair.chosen)), answer(completions[1], score(pair.rejected))],
-        target: Target::Pair { p: pair.p, win_rates: pair.win_rates },
+        answers: members.iter().map(member).collect(),
+        target,
         weight: 1.0,
         policy_version: policy_version(&completions),
         source: ExampleSource::Online,
-        judge_hash: judge_hash.to_owned(),
+        judge_hash: (*judge_hash).to_owned(),
     }
 }
 

@@ -69,11 +69,15 @@ pub fn evicted(pool: &[Entry], capacity: usize) -> Vec<RecordId> {
     by_age.iter().take(pool.len().saturating_sub(capacity)).map(|entry| entry.id).collect()
 }
 
-/// Returns how clearly the judge preferred the chosen answer: the score difference, or the log-odds of `p` without scores.
+/// Returns how clearly the judge preferred the chosen answer: the score difference, or the log-odds of `p` without scores; of a
+/// group those of its highest win rate.
 ///
 /// Infinite for a hard label without scores, so that [`Order::Margin`] then draws uniformly.
 pub fn margin_of(example: &Example) -> f64 {
-    let Target::Pair { p, .. } = example.target;
+    let p = match &example.target {
+        Target::Pair { p, .. } | Target::Opponent { p } => *p,
+        Target::Group { win_rates } => win_rates.iter().copied().fold(0.5, f64::max),
+    };
     match example.answers.as_slice() {
         [chosen, rejected] => match (chosen.score, rejected.score) {
             (Some(chosen), Some(rejected)) => chosen - rejected,

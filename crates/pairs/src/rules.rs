@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Which of the K answers are contrasted; with two answers every choice is the pair.
+/// Which of the K answers are contrasted; with two answers every choice of pairs is the pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Select {
@@ -16,15 +16,21 @@ pub enum Select {
     AllPairs,
     /// The answers that beat the others most and least often, with their win rates.
     WinRate,
+    /// Each answer of the policy against the answers of all other players.
+    Opponent,
+    /// All answers together, as they were sampled.
+    Single,
+    /// All answers together, the strongest first.
+    List,
 }
 
 /// Which pairs are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
-    /// Pairs without a winner; does nothing with soft labels, which learn from ties.
+    /// Pairs without a winner; does nothing with soft and sampled labels, which learn from ties.
     Ties,
-    /// Pairs of the same tokens; does nothing with soft labels, whose fixed points need them.
+    /// Pairs of the same tokens; does nothing with soft and sampled labels, whose fixed points need them.
     Identical,
     /// Answers that did not end in EOS take no part.
     Truncated,
@@ -38,6 +44,8 @@ pub enum Label {
     Hard,
     /// The more probable answer is chosen and `p` is its probability, in [1/2, 1].
     Soft,
+    /// Who wins is drawn with the probability, by the keyed generator; then as [`Label::Hard`]. On average the soft label.
+    Sampled,
 }
 
 /// Settings of [`crate::outcome_of`].
@@ -75,7 +83,7 @@ impl PairingRules {
         Ok(())
     }
 
-    /// Returns whether a filter is in force: soft labels keep ties and identical answers.
+    /// Returns whether a filter is in force: soft and sampled labels keep ties and identical answers.
     pub(crate) fn refuses(&self, filter: Filter) -> bool {
         let applies = self.label == Label::Hard || filter == Filter::Truncated;
         applies && self.filters.contains(&filter)

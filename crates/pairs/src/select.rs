@@ -28,6 +28,7 @@ pub(crate) fn pairs(select: Select, beliefs: &Beliefs, eligible: &[usize], key: 
             let after = |at: usize| eligible[at + 1..].iter().copied();
             eligible.iter().enumerate().flat_map(|(at, &i)| after(at).map(move |j| (i, j))).collect()
         }
+        Select::Opponent | Select::Single | Select::List => Vec::new(), // no pairs: see `targets`
     }
 }
 

@@ -3,6 +3,7 @@
 mod outcome;
 mod properties;
 mod replay;
+mod targets;
 
 use joust_core::{
     Completion, Finish, Judgement, JudgementStatus, JudgementValue, ModelRef, Outcome, Player, Prompt, PromptTask,
@@ -59,7 +60,7 @@ fn rules(select: Select, label: Label) -> PairingRules {
 /// Reads every example as (first token of chosen, first token of rejected, p).
 fn pairs(outcome: &Outcome) -> Vec<(u32, u32, f64)> {
     let read = |example: &joust_core::Example| {
-        let Target::Pair { p, .. } = example.target;
+        let Target::Pair { p, .. } = example.target else { panic!("no pair") };
         (example.answers[0].token_ids[0], example.answers[1].token_ids[0], p)
     };
     outcome.examples.iter().map(read).collect()

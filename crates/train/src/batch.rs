@@ -66,6 +66,29 @@ impl SequenceBatch {
         sequence_logprobs(model, &hidden.view([-1, width]).index_select(0, &self.rows), &self.targets)
     }
 
+    /// Lays token values `[N]` out by sequence, `[B, W]` with 0 behind each; W is the longest completion. Differentiable.
+    pub fn padded(&self, values: &Tensor) -> Tensor {
+        let width = self.width();
+        let flat = Tensor::zeros([self.len() as i64 * width], (values.kind(), values.device()));
+        flat.index_copy(0, &self.slots(values.device()), values).view([-1, width])
+    }
+
+    /// Returns 1 for completion tokens and 0 for what [`Self::padded`] adds, float32 `[B, W]`.
+    pub fn mask(&self) -> Tensor {
+        self.padded(&self.targets.ones_like().to_kind(Kind::Float))
+    }
+
+    fn width(&self) -> i64 {
+        self.lengths.iter().copied().max().unwrap_or(1) as i64
+    }
+
+    /// Returns where each token lies in the flat table of [`Self::padded`], `[N]`.
+    fn slots(&self, device: tch::Device) -> Tensor {
+        let width = self.width();
+        let row = |(row, tokens): (i64, &usize)| (0..*tokens as i64).map(move |t| row * width + t);
+        Tensor::from_slice(&(0i64..).zip(&self.lengths).flat_map(row).collect::<Vec<_>>()).to_device(device)
+    }
+
     /// Sums token values `[N]` by sequence, `[B]`.
     pub fn sums(&self, values: &Tensor) -> Tensor {
         Tensor::zeros([self.len() as i64], (Kind::Float, values.device())).index_add(0, &self.owners, values)

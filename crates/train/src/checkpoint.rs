@@ -1,4 +1,4 @@
-//! Checkpoints: masters, moments and the caller's state in one folder that appears whole or not at all.
+//! Checkpoints: masters, moments, average and the caller's state in one folder that appears whole or not at all.
 
 use std::{
     collections::BTreeMap,
@@ -44,7 +44,7 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
 }
 
 impl Checkpoint {
-    /// Writes masters, moments and `state` under `root`, by a temporary folder and a rename.
+    /// Writes masters, moments, average and `state` under `root`, by a temporary folder and a rename.
     ///
     /// # Errors
     /// [`Error::Io`] with the path, for example on a full disk; older checkpoints stay as they were.
@@ -70,7 +70,7 @@ impl Checkpoint {
         Ok(Self { step, path })
     }
 
-    /// Reads masters and moments back into `master` and returns the state.
+    /// Reads masters, moments and average back into `master` and returns the state.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if a file is missing or cut, its hash differs, or its tensors are not those of `master`.
@@ -90,9 +90,12 @@ impl Checkpoint {
     }
 }
 
-fn parts(master: &Master) -> [(&'static str, &BTreeMap<String, Tensor>); 3] {
+fn parts(master: &Master) -> Vec<(&'static str, &BTreeMap<String, Tensor>)> {
     let optimizer = &master.optimizer;
-    [("master", &master.weights.0), ("adam_first", &optimizer.first), ("adam_second", &optimizer.second)]
+    let mut parts =
+        vec![("master", &master.weights.0), ("adam_first", &optimizer.first), ("adam_second", &optimizer.second)];
+    parts.extend(master.average.as_ref().map(|average| ("average", &average.weights.0)));
+    parts
 }
 
 fn serialize(master: &Master) -> Result<Vec<u8>> {

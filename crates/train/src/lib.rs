@@ -2,22 +2,26 @@
 //!
 //! It turns lists of examples into updates of weights. What is trained when is the learner's business, not decided here.
 
+mod average;
 mod batch;
 mod checkpoint;
 mod error;
+mod gradient;
 mod master;
 mod optimizer;
 mod pair;
 mod reward;
 mod schedule;
 mod sft;
+mod trainer;
 
+pub use average::Average;
 pub use batch::{SequenceBatch, sequence_scores};
 pub use checkpoint::{Checkpoint, Restored, latest, list, prune};
 pub use error::{Error, Result};
 pub use master::{Master, Settings, Update};
 pub use optimizer::{AdamW, AdamWParams};
-pub use pair::{PairTrainer, Prepared, StepMetrics};
 pub use reward::{RewardBatch, RewardLoss, reward_step};
 pub use schedule::{Schedule, ScheduleKind};
 pub use sft::{perplexity_parts, sft_step};
+pub use trainer::{Known, Objective, Prepared, StepMetrics, Trainer};

@@ -9,7 +9,7 @@ use joust_model::{Llama, ModelConfig, Weights};
 use joust_torch::{clear_grad, compute_copy, square_sum, version};
 use tch::{Kind, Tensor};
 
-use crate::{AdamW, AdamWParams, Error, Result, Schedule};
+use crate::{AdamW, AdamWParams, Average, Error, Result, Schedule};
 
 /// How weights are updated.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,6 +40,8 @@ pub struct Master {
     pub weights: Weights,
     /// Moments.
     pub optimizer: AdamW,
+    /// The averaged policy, where one is kept.
+    pub average: Option<Average>,
     settings: Settings,
     matrices: Vec<Matrix>,
     /// What the model reads instead of each master, rounded to the config's kind; empty when that is float32.
@@ -100,7 +102,12 @@ impl Master {
         let weights = Weights(leaves);
         let optimizer = AdamW::new(settings.adamw, &weights);
         let versions = RefCell::new(weights.0.iter().map(|(name, tensor)| (name.clone(), version(tensor))).collect());
-        Self { config: config.clone(), weights, optimizer, settings, matrices, copies, versions }
+        Self { config: config.clone(), weights, optimizer, average: None, settings, matrices, copies, versions }
+    }
+
+    /// Keeps an average of the masters from here on.
+    pub fn keep_average(&mut self, decay: f64) {
+        self.average = Some(Average::new(decay, &self.weights));
     }
 
     /// Builds the model that computes with the masters in the config's kind; gradients reach the masters, in float32.
@@ -157,6 +164,9 @@ impl Master {
         tch::no_grad(|| self.optimizer.update_with(&self.weights, &self.copies, learning_rate, scale))?;
         for (name, seen) in self.versions.get_mut() {
             *seen = version(&self.weights.0[name]);
+        }
+        if let Some(average) = &mut self.average {
+            average.follow(&self.weights);
         }
         self.forget();
         Ok(Update { grad_norm, learning_rate })

@@ -8,7 +8,8 @@ use joust_losses::PairLoss;
 use joust_model::{Device, Dtype, Llama, ModelConfig};
 use joust_testkit::{tiny_config, tiny_weights};
 use joust_train::{
-    AdamWParams, Checkpoint, Error, Master, PairTrainer, Prepared, Schedule, ScheduleKind, Settings, latest, sft_step,
+    AdamWParams, Checkpoint, Error, Master, Objective, Prepared, Schedule, ScheduleKind, Settings, Trainer, latest,
+    sft_step,
 };
 use tch::{Kind, Tensor};
 
@@ -48,10 +49,10 @@ fn example(i: usize) -> Example {
 }
 
 /// Takes two steps on eight pairs, cut into micro-batches of the given sizes.
-fn pair_steps(sizes: &[usize]) -> (PairTrainer, f64) {
+fn pair_steps(sizes: &[usize]) -> (Trainer, f64) {
     let config = tiny_config(VOCAB);
     let loss = PairLoss::Dpo { beta: 0.3, label_smoothing: 0.0 };
-    let mut trainer = PairTrainer::new(master(&config, 1e-3), loss, Device::cpu());
+    let mut trainer = Trainer::new(master(&config, 1e-3), Objective::Pair(loss), Device::cpu());
     let reference = Llama::new(&config, &tiny_weights(&config, 6)).expect("weights are whole");
     let mut examples = (0..8).map(example);
     let cut = sizes.iter().map(|size| examples.by_ref().take(*size).collect()).collect();

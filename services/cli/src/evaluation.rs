@@ -91,8 +91,7 @@ impl Evaluator {
         };
         let tasks: Vec<PromptTask> = self.prompts.iter().enumerate().map(task).collect();
         let ask = joust_rollout::Ask { params: &self.params, seed: self.seed, players: &[Player::Policy] };
-        let models = Models { policy: model, reference: model };
-        Ok(answer(&self.engine, &self.tokenizer, models, &tasks, &ask).await?)
+        Ok(answer(&self.engine, &self.tokenizer, Models::alone(model), &tasks, &ask).await?)
     }
 
     /// Compares answers of two models to the same prompts.

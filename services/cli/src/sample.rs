@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use joust_core::{Finish, Prompt, rng::Stream};
 use joust_data::{OnError, read_prompts};
-use joust_engine::{Engine, SamplePrompt, SampleRequest, Sampled, SamplingParams};
+use joust_engine::{Engine, SamplePrompt, SampleRequest, Sampled, SamplingParams, Source};
 use joust_model::{Device, Head};
 use serde::Serialize;
 
@@ -49,7 +49,7 @@ pub async fn run(args: SampleArgs) -> anyhow::Result<ExitCode> {
         params,
         seed: args.seed,
         stream: Stream::Eval,
-        model: model.snapshot(String::new())?,
+        source: Source::Model(model.snapshot(String::new())?),
     };
     let engine = Engine::start(Device::cpu(), 64)?;
     for sampled in engine.submit(request).collect(prompts.len() * args.samples as usize).await? {

@@ -18,7 +18,7 @@ use joust_engine::{ModelStore, Snapshot};
 use joust_model::Llama;
 use joust_pairs::replay::Order;
 use joust_queue::Queue;
-use joust_train::PairTrainer;
+use joust_train::Trainer;
 use tokio::sync::watch;
 
 pub use error::{Error, Result};
@@ -90,7 +90,7 @@ pub struct Deps {
     /// The run's queue.
     pub queue: Arc<dyn Queue>,
     /// Trainer at the initial weights.
-    pub trainer: PairTrainer,
+    pub trainer: Trainer,
     /// The weights the policy is held to.
     pub reference: Llama,
     /// Snapshot of the same weights, for samplers.

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use joust_core::{
-    Example, Manifest, ModelRef, ModelSet, Outcome, Progress, RecordId, Shutdown, decode, encode, failpoint,
+    Example, Manifest, ModelRef, ModelSet, Outcome, Progress, RecordId, Shutdown, Target, decode, encode, failpoint,
 };
 use joust_engine::{Published, Snapshot};
 use joust_model::{Llama, Weights};
 use joust_queue::{AssignedStep, Fence, Lease, Queue, StepManifest, Topic};
-use joust_train::{Checkpoint, PairTrainer, Restored, StepMetrics, latest, list, prune};
+use joust_train::{Checkpoint, Restored, StepMetrics, Trainer, latest, list, prune};
 use tokio::time::Instant;
 
 use crate::{
@@ -37,7 +37,7 @@ pub enum Ended {
 
 /// What the trainer's thread owns.
 struct Trained {
-    trainer: PairTrainer,
+    trainer: Trainer,
     reference: Llama,
 }
 
@@ -203,16 +203,35 @@ impl Session {
             });
             refresh.await??;
         }
-        let set = ModelSet { policy, reference: self.deps.initial.id.clone(), ema: None, past: Vec::new() };
-        let (policy, reference) = (self.deps.policy.clone(), self.deps.initial.clone());
-        self.deps.models.publish(Published { set, policy, reference });
+        let held_to = if self.config.refresh_reference { &self.deps.policy } else { &self.deps.initial };
+        let ema = self.average().await?;
+        let ema_id = ema.as_ref().map(|ema| ema.id.clone());
+        let set = ModelSet { policy, reference: held_to.id.clone(), ema: ema_id, past: Vec::new() };
+        let (policy, reference) = (self.deps.policy.clone(), held_to.clone());
+        self.deps.models.publish(Published { set, policy, reference, ema });
         Ok(())
+    }
+
+    /// Copies the averaged policy as it is now, where the run keeps one.
+    async fn average(&self) -> Result<Option<Arc<Snapshot>>> {
+        let id = self.model_ref();
+        let id = ModelRef { hash: blake3::hash(format!("average {}", id.hash).as_bytes()).to_hex().to_string(), ..id };
+        let copy = self.worker.call(move |trained| {
+            let master = &trained.trainer.master;
+            master.average.as_ref().map(|average| Snapshot::new(&master.config, &average.weights, id)).transpose()
+        });
+        Ok(copy.await??.map(Arc::new))
+    }
+
+    /// Names the policy as it is now.
+    fn model_ref(&self) -> ModelRef {
+        let version = self.config.version(self.state.step);
+        ModelRef { generation: self.fence.0, version, hash: self.state.ledger.chain.clone() }
     }
 
     /// Copies the policy as it is now.
     async fn snapshot(&self) -> Result<Arc<Snapshot>> {
-        let version = self.config.version(self.state.step);
-        let id = ModelRef { generation: self.fence.0, version, hash: self.state.ledger.chain.clone() };
+        let id = self.model_ref();
         let copy = self.worker.call(move |trained| {
             let master = &trained.trainer.master;
             Snapshot::new(&master.config, &master.weights, id)
@@ -357,7 +376,10 @@ fn outcome_metrics(metrics: &mut StepMetrics, outcomes: &[Outcome], harvest: &Ha
             metrics.insert(name.to_owned(), values.iter().sum::<f64>() / values.len() as f64);
         }
     };
-    let margin = |example: &Example| Some(example.answers.first()?.score? - example.answers.get(1)?.score?);
+    let margin = |example: &Example| match (&example.target, example.answers.as_slice()) {
+        (Target::Pair { .. }, [chosen, rejected]) => Some(chosen.score? - rejected.score?),
+        _ => None,
+    };
     mean("objective/scores", outcomes.iter().flat_map(|outcome| outcome.scores.iter().copied()).collect());
     mean("objective/scores_margin", harvest.examples.iter().filter_map(margin).collect());
     let answered = || outcomes.iter().filter(|outcome| outcome.mean_tokens > 0.0);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use joust_core::{Completion, Player, PromptTask, Purpose, Rollout, rng::Stream};
 use joust_data::Tokenizer;
-use joust_engine::{Engine, SamplePrompt, SampleRequest, Sampled, SamplingParams, Snapshot};
+use joust_engine::{Engine, SamplePrompt, SampleRequest, Sampled, SamplingParams, Snapshot, Source};
 
 use crate::{Error, Result, rollout_of};
 
@@ -26,6 +26,28 @@ pub struct Models<'a> {
     pub policy: &'a Arc<Snapshot>,
     /// Answers as [`Player::Reference`].
     pub reference: &'a Arc<Snapshot>,
+    /// Answers as [`Player::Ema`].
+    pub ema: Option<&'a Arc<Snapshot>>,
+    /// Weight of the reference in [`Player::Mixture`], in [0, 1].
+    pub mixture_coef: f64,
+}
+
+impl<'a> Models<'a> {
+    /// Takes one model for policy and reference.
+    pub fn alone(policy: &'a Arc<Snapshot>) -> Self {
+        Self { policy, reference: policy, ema: None, mixture_coef: 0.0 }
+    }
+
+    fn source(&self, player: Player) -> Result<Source> {
+        let Self { policy, reference, mixture_coef: coef, .. } = *self;
+        match (player, self.ema) {
+            (Player::Policy, _) => Ok(Source::Model(policy.clone())),
+            (Player::Reference, _) => Ok(Source::Model(reference.clone())),
+            (Player::Mixture, _) => Ok(Source::Mixture { policy: policy.clone(), reference: reference.clone(), coef }),
+            (Player::Ema, Some(ema)) => Ok(Source::Model(ema.clone())),
+            (Player::Ema | Player::Past, _) => Err(Error::Player { player }),
+        }
+    }
 }
 
 /// Answers tasks of one purpose, one request a run of equal players, so that the batch depends on nothing else.
@@ -45,11 +67,6 @@ pub async fn answer(
     for group in ask.players.chunk_by(|a, b| a == b) {
         let (player, samples) = (group[0], first..first + group.len() as u32);
         first = samples.end;
-        let model = match player {
-            Player::Policy => models.policy,
-            Player::Reference => models.reference,
-            player => return Err(Error::Player { player }),
-        };
         let prompts = tasks.iter().zip(&prompt_ids);
         let request = SampleRequest {
             prompts: prompts
@@ -62,7 +79,7 @@ pub async fn answer(
             params: ask.params.clone(),
             seed: ask.seed,
             stream: stream(tasks),
-            model: model.clone(),
+            source: models.source(player)?,
         };
         for sampled in engine.submit(request).collect(tasks.len() * group.len()).await? {
             completions[sampled.prompt].push(completion(tokenizer, player, sampled)?);

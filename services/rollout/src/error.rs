@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A player that has no weights here.
-    #[error("player {player:?} cannot answer in this build; use policy or reference")]
+    #[error("player {player:?} cannot answer in this build; use policy, reference or mixture")]
     Player {
         /// The player.
         player: joust_core::Player,

@@ -28,6 +28,8 @@ pub struct Config {
     pub run: RunId,
     /// Who gives each of a prompt's answers.
     pub players: Vec<Player>,
+    /// Weight of the reference in the player `mixture`, in [0, 1].
+    pub mixture_coef: f64,
     /// How answers are drawn.
     pub params: SamplingParams,
     /// Seed of the run.
@@ -85,7 +87,8 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
     }
     let newest = tasks.iter().map(|task| task.position).max().unwrap_or_default();
     let published = fresh_enough(config, deps, newest).await?;
-    let models = Models { policy: &published.policy, reference: &published.reference };
+    let (policy, reference) = (&published.policy, &published.reference);
+    let models = Models { policy, reference, ema: published.ema.as_ref(), mixture_coef: config.mixture_coef };
     let ask = Ask { params: &config.params, seed: config.seed, players: &config.players };
     let rollouts = answer(&deps.engine, &deps.tokenizer, models, &tasks, &ask).await?;
     let topic = Topic::rollouts(&config.run);

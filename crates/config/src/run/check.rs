@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use joust_core::Player;
 use serde::Serialize;
 
-use super::{Ask, LOSSES, LossName, LossSpec, ReferenceKind, RunFile, Select};
+use super::{Ask, LOSSES, LossName, LossSpec, Reads, ReferenceKind, RunFile};
 use crate::{
     Error,
     judge::{JudgeConfig, Rule},
@@ -112,17 +112,7 @@ impl RunFile {
                 found.errors.push(Error::BadValue { key: path, value, place, expected });
             }
         }
-        let by_win_rate = self.pairing.select == Select::WinRate;
-        if (spec.name == LossName::Sppo) != by_win_rate {
-            let reason = "sppo regresses on win rates, and no other loss reads them; write pairing.select = \"win_rate\" and loss.name = \"sppo\" together";
-            found.conflict("pairing.select", &name_of(&self.pairing.select), reason);
-        }
-        let count = |wanted| self.sampling.players.iter().filter(|player| **player == wanted).count();
-        let one_each = self.sampling.players.len() == 2 && count(Player::Reference) == 1 && count(Player::Policy) == 1;
-        if spec.name == LossName::Xpo && !one_each {
-            let reason = "xpo explores away from one answer of the reference; write sampling.players = [\"policy\", \"reference\"]";
-            found.conflict("loss.name", &name, reason);
-        }
+        self.check_answers(spec, found);
         if self.reference.kind == ReferenceKind::Previous && self.pairing.replay.ratio > 0.0 {
             let reason =
                 "a replayed example would be held to a newer reference than its own; use reference.kind = \"initial\"";
@@ -133,9 +123,56 @@ impl RunFile {
                 "the KL is measured against the reference, which follows the policy; use reference.kind = \"initial\"";
             found.conflict("eval.stop.max_kl", &self.eval.stop.max_kl.to_string(), reason);
         }
-        if spec.scores && self.feedback.ask != Ask::Score {
+        if spec.reads == Reads::ScoredPairs && self.feedback.ask != Ask::Score {
             let reason = "it reads the judge's scores, which only feedback.ask = \"score\" gives";
             found.conflict("loss.name", &name, reason);
+        }
+    }
+
+    /// Checks that the answers are drawn and contrasted as the loss reads them.
+    fn check_answers(&self, spec: &LossSpec, found: &mut Problems<'_>) {
+        let name = name_of(&spec.name);
+        let (selects, players) = (spec.reads.selects(), &self.sampling.players);
+        if works::SELECTS.contains(&self.pairing.select) && !selects.contains(&self.pairing.select) {
+            let fit = selects.iter().map(|select| format!("\"{}\"", name_of(select))).collect::<Vec<_>>().join(" or ");
+            let reason = format!("the loss {name} reads {}; use {fit}, or another loss", spec.reads.describe());
+            found.conflict("pairing.select", &name_of(&self.pairing.select), &reason);
+        }
+        let count = |wanted| players.iter().filter(|player| **player == wanted).count();
+        let one_each = players.len() == 2 && count(Player::Reference) == 1 && count(Player::Policy) == 1;
+        if spec.name == LossName::Xpo && !one_each {
+            let reason = "xpo explores away from one answer of the reference; write sampling.players = [\"policy\", \"reference\"]";
+            found.conflict("loss.name", &name, reason);
+        }
+        if !spec.reads.is_gradient() {
+            return;
+        }
+        let (own, all) = (count(Player::Policy), players.len());
+        let written = players.iter().map(name_of).collect::<Vec<_>>().join(", ");
+        if spec.reads == Reads::Opponent && (own == 0 || own == all) {
+            let reason = format!(
+                "{name} trains the policy's answer against another player's; write sampling.players = [\"policy\", \"mixture\"]"
+            );
+            found.conflict("sampling.players", &written, &reason);
+        }
+        if spec.reads == Reads::Group && own < all {
+            let reason = format!("{name} is a policy gradient and trains on the policy's own answers only");
+            found.conflict("sampling.players", &written, &reason);
+        }
+        let sampling = &self.sampling;
+        let drawn = [
+            ("temperature", sampling.temperature, 1.0),
+            ("top_p", sampling.top_p, 1.0),
+            ("top_k", f64::from(sampling.top_k), 0.0),
+        ];
+        for (key, value, wanted) in drawn.into_iter().filter(|(_, value, wanted)| value != wanted) {
+            let reason =
+                format!("{name} is a policy gradient: its answers must be drawn as they are scored; set {wanted}");
+            found.conflict(&format!("sampling.{key}"), &value.to_string(), &reason);
+        }
+        if self.pairing.replay.ratio > 0.0 {
+            let reason = format!("{name} is a policy gradient and needs fresh answers; set 0");
+            found.conflict("pairing.replay.ratio", &self.pairing.replay.ratio.to_string(), &reason);
         }
     }
 

@@ -61,6 +61,15 @@ impl Point {
             beta,
             reference: ReferenceKind::Initial,
         };
+        let nash =
+            |players| Self { players, label: Label::Soft, select: Select::Opponent, ..oaif(LossName::NashMd, 0.008) };
+        let scored = |players, loss, beta| Self {
+            players,
+            ask: Ask::Score,
+            label: Label::Soft,
+            select: Select::Single,
+            ..oaif(loss, beta)
+        };
         match preset {
             Preset::OaifDpo => Some(oaif(LossName::Dpo, 0.1)),
             Preset::OaifIpo => Some(oaif(LossName::Ipo, 1.0)),
@@ -73,6 +82,11 @@ impl Point {
                 reference: ReferenceKind::Previous,
                 ..oaif(LossName::Sppo, 1e-3)
             }),
+            Preset::NashMd => Some(nash(&[Player::Policy, Player::Mixture])),
+            Preset::NashEma => Some(nash(&[Player::Policy, Player::Ema])),
+            Preset::IpoMd => {
+                Some(Self { players: &[Player::Mixture; 2], label: Label::Soft, ..oaif(LossName::Ipo, 0.1) })
+            }
             Preset::Xpo => Some(Self { players: &[Player::Policy, Player::Reference], ..oaif(LossName::Xpo, 0.1) }),
             Preset::IterativeDpo => Some(Self {
                 players: &[Player::Policy; 8],
@@ -80,7 +94,10 @@ impl Point {
                 reference: ReferenceKind::Previous,
                 ..oaif(LossName::Dpo, 0.1)
             }),
-            _ => None,
+            Preset::Rloo => Some(scored(&[Player::Policy; 4], LossName::Rloo, 0.05)),
+            Preset::Grpo => Some(scored(&[Player::Policy; 8], LossName::Grpo, 0.04)),
+            Preset::ReinforcePlusPlus => Some(scored(&[Player::Policy; 4], LossName::ReinforcePlusPlus, 0.01)),
+            Preset::Ppo => None,
         }
     }
 }

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::choices::{LossName, ReferenceKind};
+use super::choices::{LossName, ReferenceKind, Select};
 use crate::works::name_of;
 
 /// The loss with its hyper-parameters; after resolution exactly the keys that it has are set.
@@ -50,15 +50,58 @@ pub struct LossKey {
     pub domain: Domain,
 }
 
-/// A loss that runs on preference pairs.
+/// What a loss reads, and so which answers must be contrasted for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Pairs of answers.
+    Pairs,
+    /// Pairs of answers with the judge's scores, so `feedback.ask = "score"`.
+    ScoredPairs,
+    /// Pairs of answers with their win rates.
+    WinRates,
+    /// The policy's answers against those of another player; a policy gradient.
+    Opponent,
+    /// All answers of a prompt; a policy gradient.
+    Group,
+}
+
+impl Reads {
+    /// Lists the values of `pairing.select` that give it.
+    pub fn selects(self) -> &'static [Select] {
+        match self {
+            Self::Pairs | Self::ScoredPairs => &[Select::BestWorst, Select::MaxRandom, Select::AllPairs],
+            Self::WinRates => &[Select::WinRate],
+            Self::Opponent => &[Select::Opponent],
+            Self::Group => &[Select::Single],
+        }
+    }
+
+    /// Describes it, for example `pairs of answers`.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Pairs => "pairs of answers",
+            Self::ScoredPairs => "pairs of scored answers",
+            Self::WinRates => "win rates",
+            Self::Opponent => "the policy's answers against an opponent's",
+            Self::Group => "all answers of a prompt",
+        }
+    }
+
+    /// Returns whether the loss is a policy gradient, which holds only for answers drawn as they are scored.
+    pub fn is_gradient(self) -> bool {
+        matches!(self, Self::Opponent | Self::Group)
+    }
+}
+
+/// A loss that runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossSpec {
     /// Its name.
     pub name: LossName,
     /// Its hyper-parameters.
     pub keys: &'static [LossKey],
-    /// Whether it needs the judge's scores, so `feedback.ask = "score"`.
-    pub scores: bool,
+    /// What it reads.
+    pub reads: Reads,
 }
 
 const fn key(key: &'static str, default: f64, domain: Domain) -> LossKey {
@@ -70,11 +113,18 @@ const fn beta(default: f64) -> LossKey {
 }
 
 const fn spec(name: LossName, keys: &'static [LossKey]) -> LossSpec {
-    LossSpec { name, keys, scores: false }
+    LossSpec { name, keys, reads: Reads::Pairs }
 }
 
+const fn group(name: LossName, keys: &'static [LossKey]) -> LossSpec {
+    LossSpec { name, keys, reads: Reads::Group }
+}
+
+/// Clipping of the ratio of probabilities, PPO's default everywhere.
+const EPSILON: LossKey = key("epsilon", 0.2, Domain::Positive);
+
 /// Every loss that runs, with its hyper-parameters and their defaults.
-pub const LOSSES: [LossSpec; 26] = [
+pub const LOSSES: [LossSpec; 30] = [
     spec(LossName::Dpo, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
     spec(LossName::Ipo, &[beta(1.0)]),
     spec(LossName::IpoAvg, &[beta(0.1)]),
@@ -92,19 +142,27 @@ pub const LOSSES: [LossSpec; 26] = [
     spec(LossName::Rpo, &[beta(0.1), key("alpha", 1.0, Domain::NotNegative)]),
     spec(LossName::Cpo, &[beta(0.1), key("alpha", 1.0, Domain::NotNegative)]),
     spec(LossName::Orpo, &[key("lambda", 0.1, Domain::NotNegative)]),
-    LossSpec { name: LossName::Odpo, keys: &[beta(0.1), key("alpha", 1.0, Domain::NotNegative)], scores: true },
+    LossSpec {
+        name: LossName::Odpo,
+        keys: &[beta(0.1), key("alpha", 1.0, Domain::NotNegative)],
+        reads: Reads::ScoredPairs,
+    },
     spec(LossName::Dpop, &[beta(0.3), key("lambda", 50.0, Domain::NotNegative)]),
     spec(LossName::DpoShift, &[beta(0.1), key("lambda", 0.95, Domain::Share)]),
     spec(LossName::Simpo, &[beta(2.0), key("gamma", 0.5, Domain::NotNegative)]),
     spec(LossName::Alphapo, &[beta(2.5), key("gamma", 0.1, Domain::NotNegative), key("alpha", 0.25, Domain::Positive)]),
     spec(LossName::Asft, &[key("lambda", 0.1, Domain::NotNegative)]),
     spec(LossName::Bonbon, &[key("n", 8.0, Domain::Count), key("alpha", 0.005, Domain::Fraction)]),
-    spec(LossName::Sppo, &[beta(1e-3)]),
+    LossSpec { name: LossName::Sppo, keys: &[beta(1e-3)], reads: Reads::WinRates },
     spec(LossName::Xpo, &[beta(0.1), key("alpha", 1e-5, Domain::NotNegative)]),
+    LossSpec { name: LossName::NashMd, keys: &[beta(0.008)], reads: Reads::Opponent },
+    group(LossName::Rloo, &[key("beta", 0.05, Domain::NotNegative), EPSILON]),
+    group(LossName::Grpo, &[key("beta", 0.04, Domain::NotNegative), EPSILON]),
+    group(LossName::ReinforcePlusPlus, &[key("beta", 0.01, Domain::NotNegative), EPSILON]),
 ];
 
 /// Meaning of each key, whatever the loss.
-const MEANINGS: [(&str, &str); 8] = [
+const MEANINGS: [(&str, &str); 9] = [
     (
         "beta",
         "How tightly the policy is held to the reference, per nat; for losses without a reference, the scale of the reward. Near 0 \
@@ -116,6 +174,7 @@ const MEANINGS: [(&str, &str); 8] = [
     ("alpha", "Weight of the loss's second term, or shape of its reward: see the loss"),
     ("gamma", "Margin of the reward that chosen must lead by"),
     ("tau", "Temperature of the mixture of the two forms"),
+    ("epsilon", "The ratio of new to old probability counts only within 1 - epsilon and 1 + epsilon"),
     ("n", "Answers that the best and the worst were taken from"),
 ];
 

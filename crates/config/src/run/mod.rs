@@ -22,7 +22,7 @@ pub use complete::Point;
 pub use data::{Data, Dtype, Lora, OnError, Policy};
 pub use eval::{Eval, Output, Pipeline, Stop};
 pub use learner::{Learner, Optimization, Optimizer, SchedulerType};
-pub use loss::{Domain, LOSSES, Loss, LossKey, LossSpec, Reference};
+pub use loss::{Domain, LOSSES, Loss, LossKey, LossSpec, Reads, Reference};
 pub use sampling::{Feedback, Pairing, Replay, Sampling};
 
 #[cfg(test)]

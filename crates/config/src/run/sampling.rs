@@ -16,9 +16,13 @@ pub struct Sampling {
     /// Answers to each prompt. More find better pairs and cost in proportion; 1 leaves nothing to compare.
     #[schemars(range(min = 2, max = 1024))]
     pub num_generations: u32,
-    /// Weight in [0, 1] of the reference in the player `mixture`; 0 is the policy, 1 the reference.
+    /// Weight in [0, 1] of the reference in the player `mixture`; 0 is the policy, 1 the reference. Nash-MD's paper found 0.125 to
+    /// 0.375 best.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub mixture_coef: f64,
+    /// Share of the averaged policy, the player `ema`, that stays at each step; Nash-EMA's paper tried 0.999 and 0.9995.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub ema_decay: f64,
     /// Softmax temperature. Near 0 the answers become identical and teach nothing; above 1.5 they become noise.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub temperature: f64,
@@ -40,7 +44,8 @@ impl Default for Sampling {
         Self {
             players: vec![Player::Policy; 2],
             num_generations: 2,
-            mixture_coef: 0.5,
+            mixture_coef: 0.125,
+            ema_decay: 0.999,
             temperature: 1.0,
             top_p: 1.0,
             top_k: 0,

@@ -58,7 +58,10 @@ fn values_out_of_range_are_named_with_their_domain() {
             "sampling.top_p=1.5",
             "sampling.top_p = 1.5 in --set sampling.top_p=1.5 is not valid: expected a number above 0 and at most 1",
         ),
-        ("loss.beta=0", "loss.beta = 0 in --set loss.beta=0 is not valid: expected a number above 0"),
+        (
+            "loss.beta=0",
+            "loss.beta = 0 in --set loss.beta=0 is not valid: expected a number above 0; the default of dpo is 0.1",
+        ),
         (
             "loss.label_smoothing=0.5",
             "loss.label_smoothing = 0.5 in --set loss.label_smoothing=0.5 is not valid: expected a number of at least 0 and below 0.5; the default of dpo is 0",
@@ -109,7 +112,7 @@ fn values_of_another_type_are_named_with_file_and_line() {
     );
     assert_eq!(
         message(WHOLE, &["loss.beta.x=1"]),
-        "loss.beta = {\"x\":1} in --set loss.beta.x=1 is not valid: expected a number above 0"
+        "loss.beta = {\"x\":1} in --set loss.beta.x=1 is not valid: expected a number of at least 0"
     );
     assert_eq!(
         message(WHOLE, &["pairing.filters=ties"]),
@@ -166,16 +169,22 @@ fn unknown_names_get_the_nearest_and_all() {
 #[test]
 fn what_cannot_run_yet_is_refused_with_what_can() {
     for (set, key, works) in [
-        ("preset=nash-md", "preset = nash-md", "oaif-dpo, oaif-ipo, oaif-slic, sppo, xpo, iterative-dpo"),
-        ("preset=reinforce++", "preset = reinforce++", "oaif-dpo, oaif-ipo, oaif-slic, sppo, xpo, iterative-dpo"),
-        ("sampling.players=[\"policy\", \"mixture\"]", "sampling.players = mixture", "policy, reference"),
-        ("feedback.label=sampled", "feedback.label = sampled", "hard, soft"),
-        ("pairing.select=list", "pairing.select = list", "best_worst, max_random, all_pairs, win_rate"),
+        (
+            "preset=ppo",
+            "preset = ppo",
+            "oaif-dpo, oaif-ipo, oaif-slic, sppo, nash-md, nash-ema, ipo-md, xpo, iterative-dpo, rloo, grpo, reinforce++",
+        ),
+        ("sampling.players=[\"policy\", \"past\"]", "sampling.players = past", "policy, reference, mixture, ema"),
+        (
+            "pairing.select=list",
+            "pairing.select = list",
+            "best_worst, max_random, all_pairs, win_rate, opponent, single",
+        ),
         (
             "loss.name=kto",
             "loss.name = kto",
             "dpo, ipo, ipo_avg, hinge, slic_hf, robust, exo_pair, nca_pair, bco_pair, apo_zero, apo_down, discopop, sigmoid_norm, \
-             r_dpo, rpo, cpo, orpo, odpo, dpop, dpo_shift, simpo, alphapo, asft, bonbon, sppo, xpo",
+             r_dpo, rpo, cpo, orpo, odpo, dpop, dpo_shift, simpo, alphapo, asft, bonbon, sppo, xpo, nash_md, rloo, grpo, reinforce++",
         ),
         ("reference.kind=ema", "reference.kind = ema", "initial, previous"),
         ("policy.revision=main", "policy.revision = main", "a folder in policy.model, without a revision"),
@@ -249,8 +258,16 @@ fn impossible_combinations_say_why() {
             "expected a whole number of at least 2 and below 1000; the default of bonbon is 8",
         ),
         (vec!["loss={name=\"xpo\"}"], "loss.name = xpo", "explores away from one answer of the reference"),
-        (vec!["loss={name=\"sppo\"}"], "pairing.select = best_worst", "sppo regresses on win rates"),
-        (vec!["pairing.select=win_rate"], "pairing.select = win_rate", "no other loss reads them"),
+        (
+            vec!["loss={name=\"sppo\"}"],
+            "pairing.select = best_worst",
+            "the loss sppo reads win rates; use \"win_rate\"",
+        ),
+        (
+            vec!["pairing.select=win_rate"],
+            "pairing.select = win_rate",
+            "the loss dpo reads pairs of answers; use \"best_worst\" or",
+        ),
         (
             vec!["reference.kind=previous", "eval.stop.max_kl=0", "pairing.replay={ ratio = 0.5, capacity = 9 }"],
             "pairing.replay.ratio = 0.5",
@@ -260,6 +277,26 @@ fn impossible_combinations_say_why() {
             vec!["reference.kind=previous", "eval.stop={ max_kl = 9.0 }"],
             "eval.stop.max_kl = 9",
             "the KL is measured against the reference",
+        ),
+        (
+            vec!["loss={name=\"nash_md\"}", "pairing.select=opponent"],
+            "sampling.players = policy, policy",
+            "nash_md trains the policy's answer against another player's",
+        ),
+        (
+            vec!["loss={name=\"rloo\"}", "pairing.select=single", "sampling.players=[\"policy\", \"mixture\"]"],
+            "sampling.players = policy, mixture",
+            "rloo is a policy gradient and trains on the policy's own answers only",
+        ),
+        (
+            vec!["loss={name=\"grpo\"}", "pairing.select=single", "sampling.temperature=0.7"],
+            "sampling.temperature = 0.7",
+            "grpo is a policy gradient: its answers must be drawn as they are scored; set 1",
+        ),
+        (
+            vec!["loss={name=\"rloo\"}", "pairing={ select = \"single\", replay = { ratio = 0.5, capacity = 9 } }"],
+            "pairing.replay.ratio = 0.5",
+            "rloo is a policy gradient and needs fresh answers",
         ),
         (vec!["loss={name=\"odpo\"}"], "loss.name = odpo", "only feedback.ask = \"score\" gives"),
         (vec!["loss.name=slic_hf"], "loss.beta = set", "the loss slic_hf has no such key, it has delta and lambda"),

@@ -54,14 +54,20 @@ fn what_is_said_to_run_is_accepted_and_nothing_else_of_the_choice() {
         for line in listed {
             let name = line.split('`').nth(1).expect("a name");
             // What some choices ask of others.
-            let beside = match name {
-                "odpo" => "feedback.ask=score",
-                "sppo" if key == "loss.name" => "pairing.select=win_rate",
-                "xpo" if key == "loss.name" => "sampling.players=[\"policy\", \"reference\"]",
-                "win_rate" => "loss.name=sppo",
-                _ => "schema=1",
+            let beside: &[&str] = match name {
+                "odpo" => &["feedback.ask=score"],
+                "sppo" if key == "loss.name" => &["pairing.select=win_rate"],
+                "xpo" if key == "loss.name" => &["sampling.players=[\"policy\", \"reference\"]"],
+                "nash_md" => &["pairing.select=opponent", "sampling.players=[\"policy\", \"ema\"]"],
+                "opponent" => &["loss.name=nash_md", "sampling.players=[\"policy\", \"mixture\"]"],
+                "single" => &["loss.name=rloo"],
+                "rloo" | "grpo" | "reinforce++" if key == "loss.name" => &["pairing.select=single"],
+                "win_rate" => &["loss.name=sppo"],
+                _ => &[],
             };
-            let accepted = run(LEAST, &[&format!("{key}={name}"), beside]).is_ok();
+            let own = format!("{key}={name}");
+            let sets: Vec<&str> = std::iter::once(own.as_str()).chain(beside.iter().copied()).collect();
+            let accepted = run(LEAST, &sets).is_ok();
             assert_eq!(accepted, !line.contains("*(not yet)*"), "{key}: {line}");
             running.extend(accepted.then(|| name.to_owned()));
         }

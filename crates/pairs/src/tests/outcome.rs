@@ -155,7 +155,7 @@ fn win_rates_come_straight_from_the_matrix() {
     let judgement = judged(JudgementValue::Matrix(matrix));
     let rates = |label| {
         let outcome = outcome_of(&distinct(4), &judgement, &rules(Select::WinRate, label));
-        let Target::Pair { p, win_rates } = outcome.examples[0].target;
+        let Target::Pair { p, win_rates } = outcome.examples[0].target else { panic!("no pair") };
         (pairs(&outcome)[0], p, win_rates.expect("rates"))
     };
     let (pair, p, [best, worst]) = rates(Label::Soft);
@@ -166,7 +166,7 @@ fn win_rates_come_straight_from_the_matrix() {
     let outcome = outcome_of(&distinct(3), &even, &rules(Select::WinRate, Label::Soft));
     assert_eq!(outcome.dropped, Some(DropReason::Tie), "equal rates teach nothing but to stay");
     let scored = outcome_of(&distinct(2), &scores(&[2.0, 2.5]), &rules(Select::WinRate, Label::Soft));
-    let Target::Pair { win_rates, .. } = scored.examples[0].target;
+    let Target::Pair { win_rates, .. } = scored.examples[0].target else { panic!("no pair") };
     let sigma = 1.0 / (1.0 + (-0.5f64).exp());
     assert!((win_rates.expect("rates")[0] - (0.5 + sigma) / 2.0).abs() < 1e-15);
 }

@@ -57,7 +57,7 @@ proptest! {
         for example in &outcome.examples {
             let [chosen, rejected] = &example.answers[..] else { panic!("a pair has two answers") };
             let (best, worst) = (chosen.score.expect("scored"), rejected.score.expect("scored"));
-            let Target::Pair { p, .. } = example.target;
+            let Target::Pair { p, .. } = example.target else { panic!("no pair") };
             prop_assert!(best >= worst);
             let wanted = if best == worst { 0.5 } else if hard { 1.0 } else { 1.0 / (1.0 + (0.7 * (worst - best)).exp()) };
             prop_assert!((p - wanted).abs() < 1e-12, "{} instead of {}", p, wanted);
@@ -100,7 +100,7 @@ proptest! {
         let by_matrix = outcome_of(&rollout, &judged(JudgementValue::Matrix(matrix)), &rules);
         prop_assert_eq!(by_score.examples.len(), by_matrix.examples.len());
         for (a, b) in by_score.examples.iter().zip(&by_matrix.examples) {
-            let (Target::Pair { p: a, .. }, Target::Pair { p: b, .. }) = (&a.target, &b.target);
+            let (Target::Pair { p: a, .. }, Target::Pair { p: b, .. }) = (&a.target, &b.target) else { panic!("no pair") };
             prop_assert!((a - b).abs() < 1e-9, "{} and {}", a, b);
         }
     }

@@ -6,7 +6,7 @@
 use std::{error::Error, path::Path, sync::Arc, time::Instant};
 
 use joust_core::{ModelRef, rng::Stream};
-use joust_engine::{Engine, SamplePrompt, SampleRequest, SamplingParams, Snapshot};
+use joust_engine::{Engine, SamplePrompt, SampleRequest, SamplingParams, Snapshot, Source};
 use joust_model::{Device, Dtype, load};
 use joust_train::{AdamWParams, Master, Schedule, ScheduleKind, Settings, sft_step};
 use tch::{Kind, Tensor};
@@ -45,8 +45,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         let prompts = (0..batch)
             .map(|row| SamplePrompt { position: row as u64, prompt_ids: ids(row, prompt), samples: 0..1 })
             .collect();
-        let request =
-            SampleRequest { prompts, params: params.clone(), seed: 0, stream: Stream::Train, model: model.clone() };
+        let request = SampleRequest {
+            prompts,
+            params: params.clone(),
+            seed: 0,
+            stream: Stream::Train,
+            source: Source::Model(model.clone()),
+        };
         runtime.block_on(engine.submit(request).collect(batch))?;
         Ok(())
     })?;

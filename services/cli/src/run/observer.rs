@@ -114,7 +114,11 @@ impl Observer for RunObserver {
         let tokens = value(&metrics, "completions/mean_length").unwrap_or(0.0) * prompts * self.num_generations;
         metrics.insert("time/step_s".into(), seconds);
         metrics.insert("throughput/tokens_per_s".into(), tokens / seconds);
-        metrics.insert("throughput/pairs_per_s".into(), value(&metrics, "pairs").unwrap_or(0.0) / seconds);
+        for unit in ["pairs", "answers"] {
+            if let Some(count) = value(&metrics, unit) {
+                metrics.insert(format!("throughput/{unit}_per_s"), count / seconds);
+            }
+        }
         let step = report.manifest.step;
         let (steps, win_rate) = (self.steps, self.win_rate);
         let files = self.files()?;

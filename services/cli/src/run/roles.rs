@@ -3,16 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use joust_config::{Resolved, RunFile};
-use joust_core::{ModelSet, Release, Shutdown};
+use joust_config::{Resolved, RunFile, run::LossSpec};
+use joust_core::{ModelSet, Player, Release, Shutdown};
 use joust_engine::{Engine, ModelStore, Published, Snapshot};
 use joust_judges::Ask;
 use joust_learner::{Ended, State};
-use joust_losses::PairLoss;
+use joust_losses::{GradientLoss, PairLoss};
 use joust_model::Llama;
 use joust_pairs::{Filter, Label, PairingRules, Select};
 use joust_queue::{Queue, Settings as QueueSettings, open_embedded};
-use joust_train::{Master, PairTrainer};
+use joust_train::{Master, Objective, Trainer};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -88,8 +88,10 @@ fn stage(run: &RunFile, parts: &Parts) -> anyhow::Result<Stage> {
     let settings = QueueSettings { lease: Duration::from_secs(3600), ..QueueSettings::default() };
     let queue = open_embedded(&run.output.dir.join("queue.redb"), settings)?;
     let initial = parts.model.snapshot(parts.weights_hash.clone())?;
-    let set = ModelSet { policy: initial.id.clone(), reference: initial.id.clone(), ema: None, past: Vec::new() };
-    let models = ModelStore::new(Published { set, policy: initial.clone(), reference: initial.clone() });
+    let ema = averaged(run).then(|| initial.clone());
+    let ema_id = ema.as_ref().map(|ema| ema.id.clone());
+    let set = ModelSet { policy: initial.id.clone(), reference: initial.id.clone(), ema: ema_id, past: Vec::new() };
+    let models = ModelStore::new(Published { set, policy: initial.clone(), reference: initial.clone(), ema });
     Ok(Stage {
         queue,
         engine: Engine::start(parts.device.clone(), MAX_ROWS)?,
@@ -102,6 +104,11 @@ fn stage(run: &RunFile, parts: &Parts) -> anyhow::Result<Stage> {
             iteration_steps: run.learner.iteration_steps,
         },
     })
+}
+
+/// Returns whether a player needs the averaged policy.
+fn averaged(run: &RunFile) -> bool {
+    run.sampling.players.contains(&Player::Ema)
 }
 
 fn spawn_coordinator(
@@ -128,6 +135,7 @@ fn spawn_rollout(
     let config = joust_rollout::Config {
         run: run.name.clone(),
         players: run.sampling.players.clone(),
+        mixture_coef: run.sampling.mixture_coef,
         params: sampling(run, &parts.model),
         seed: run.seed,
         batch: run.learner.prompts_per_step as usize,
@@ -177,7 +185,10 @@ fn learner(
     let updates = parts.steps * u64::from(run.learner.epochs_per_iteration);
     let settings = optim::settings(run.learner.learning_rate, &run.learner.optim, updates);
     let model = &parts.model;
-    let master = Master::new(&model.config, &model.weights, settings);
+    let mut master = Master::new(&model.config, &model.weights, settings);
+    if averaged(run) {
+        master.keep_average(run.sampling.ema_decay);
+    }
     let frozen = model.weights.snapshot(model.config.dtype.kind());
     let evaluator = Evaluator {
         engine: stage.engine.clone(),
@@ -190,7 +201,7 @@ fn learner(
     let observer = RunObserver::new(run, parts, evaluator, stage.initial.clone());
     let deps = joust_learner::Deps {
         queue: stage.queue.clone(),
-        trainer: PairTrainer::new(master, loss(run)?, parts.device.clone()),
+        trainer: Trainer::new(master, objective(run)?, parts.device.clone()),
         reference: Llama::new(&model.config, &frozen)?,
         initial: stage.initial.clone(),
         models: stage.models.clone(),
@@ -234,8 +245,12 @@ fn learner_config(resolved: &Resolved, parts: &Parts) -> joust_learner::Config {
     }
 }
 
-fn loss(run: &RunFile) -> anyhow::Result<PairLoss> {
-    Ok(PairLoss::from_name(&run.loss.written_name(), &run.loss.params)?)
+fn objective(run: &RunFile) -> anyhow::Result<Objective> {
+    let (name, params) = (run.loss.written_name(), &run.loss.params);
+    if LossSpec::of(run.loss.name).is_some_and(|spec| spec.reads.is_gradient()) {
+        return Ok(Objective::Gradient(GradientLoss::from_name(&name, params)?));
+    }
+    Ok(Objective::Pair(PairLoss::from_name(&name, params)?))
 }
 
 fn rules(run: &RunFile) -> PairingRules {
@@ -244,6 +259,9 @@ fn rules(run: &RunFile) -> PairingRules {
             joust_config::run::Select::MaxRandom => Select::MaxRandom,
             joust_config::run::Select::AllPairs => Select::AllPairs,
             joust_config::run::Select::WinRate => Select::WinRate,
+            joust_config::run::Select::Opponent => Select::Opponent,
+            joust_config::run::Select::Single => Select::Single,
+            joust_config::run::Select::List => Select::List,
             _ => Select::BestWorst,
         },
         filters: run
@@ -258,7 +276,8 @@ fn rules(run: &RunFile) -> PairingRules {
             .collect(),
         label: match run.feedback.label {
             joust_config::run::Label::Soft => Label::Soft,
-            _ => Label::Hard,
+            joust_config::run::Label::Sampled => Label::Sampled,
+            joust_config::run::Label::Hard => Label::Hard,
         },
         missing_eos_penalty: run.sampling.missing_eos_penalty,
         score_scale: run.training_judge().map_or(1.0, |judge| judge.scale()),
@@ -271,16 +290,19 @@ mod tests {
     use std::collections::BTreeSet;
 
     use joust_config::{
-        run::{LOSSES, Loss},
+        run::{LOSSES, Loss, Reads},
         works::name_of,
     };
-    use joust_losses::PairLoss;
+    use joust_losses::{GradientLoss, PairLoss};
 
     #[test]
     fn run_file_and_losses_name_the_same_losses_and_keys() {
         let ours: BTreeSet<(String, Vec<&str>, bool)> = LOSSES
             .iter()
-            .map(|spec| (name_of(&spec.name), spec.keys.iter().map(|key| key.key).collect(), spec.scores))
+            .map(|spec| {
+                let keys = spec.keys.iter().map(|key| key.key).collect();
+                (name_of(&spec.name), keys, spec.reads == Reads::ScoredPairs)
+            })
             .collect();
         let mut theirs = BTreeSet::new();
         for (name, keys, _) in PairLoss::ALL {
@@ -288,14 +310,18 @@ mod tests {
             let loss = PairLoss::from_name(name, &params).expect("its own keys");
             theirs.insert(((*name).to_owned(), keys.to_vec(), loss.needs_scores()));
         }
+        for (name, keys) in GradientLoss::ALL {
+            theirs.insert((name.to_owned(), keys.to_vec(), false));
+        }
         assert_eq!(ours, theirs);
-        assert_eq!(ours.len(), 26);
+        assert_eq!(ours.len(), 30);
     }
 
     #[test]
     fn every_loss_has_a_line_in_the_documentation() {
         let page = std::fs::read_to_string("../../docs/algorithms.md").expect("the page");
-        for (name, ..) in PairLoss::ALL {
+        let gradients = GradientLoss::ALL.iter().map(|(name, _)| name);
+        for name in PairLoss::ALL.iter().map(|(name, ..)| name).chain(gradients) {
             assert!(page.contains(&format!("| `{name}` |")), "{name}");
         }
     }

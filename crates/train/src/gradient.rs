@@ -1,0 +1,147 @@
+//! Policy gradients on the tokens of answers.
+
+use joust_core::{Example, Target};
+use joust_losses::{
+    GradientLoss, TokenLogps, grpo_advantages, grpo_loss, nash_md_loss, ppo_loss, rewards_to_go, rloo_advantages,
+    rloo_loss, token_rewards, whiten,
+};
+use tch::{Kind, Tensor};
+
+use crate::{
+    Result,
+    trainer::{Known, Micro, Prepared, Sums},
+};
+
+/// Says what an example lacks for a policy gradient.
+pub(crate) fn problem(loss: &GradientLoss, example: &Example) -> Option<String> {
+    let answers = &example.answers;
+    match (&example.target, loss) {
+        (Target::Opponent { .. }, GradientLoss::NashMd { .. }) if answers.len() == 1 => {}
+        (Target::Group { win_rates }, _) if win_rates.len() == answers.len() => {}
+        _ => return Some(format!("the loss {} cannot read its target {:?}", loss.name(), example.target)),
+    }
+    if matches!(loss, GradientLoss::NashMd { .. }) == matches!(example.target, Target::Group { .. }) {
+        return Some(format!("the loss {} cannot read its target {:?}", loss.name(), example.target));
+    }
+    let known = answers.iter().all(|answer| answer.behavior_logprobs.len() == answer.token_ids.len());
+    (!known).then(|| "its answers have no log-probs of their sampling, which a policy gradient needs".to_owned())
+}
+
+/// Returns what the judge gave each answer of a group: its score, or its win rate where there are none.
+fn rewards(example: &Example) -> Vec<f64> {
+    let Target::Group { win_rates } = &example.target else { return Vec::new() };
+    example.answers.iter().zip(win_rates).map(|(answer, rate)| answer.score.unwrap_or(*rate)).collect()
+}
+
+/// Returns log π_old − log π_ref of each token of an answer, in nats.
+fn log_ratios(prepared: &Prepared, answer: usize) -> Vec<f64> {
+    let old = &prepared.example.answers[answer].behavior_logprobs;
+    let reference = &prepared.known[answer].reference;
+    old.iter().zip(reference).map(|(old, reference)| f64::from(old - reference)).collect()
+}
+
+/// Gives every token of an answer the answer's advantage.
+fn spread(known: &mut [Known], advantages: &[f64]) {
+    for (known, advantage) in known.iter_mut().zip(advantages) {
+        known.advantages = vec![*advantage as f32; known.reference.len()];
+    }
+}
+
+/// Computes the advantages of a whole step.
+pub(crate) fn advantages(loss: &GradientLoss, step: &mut [Vec<Prepared>]) -> Result<()> {
+    match *loss {
+        GradientLoss::NashMd { .. } => {} // its advantage holds the current policy's log-ratio
+        GradientLoss::Rloo { beta, .. } => {
+            for prepared in step.iter_mut().flatten() {
+                let held = |(k, reward): (usize, f64)| reward - beta * log_ratios(prepared, k).iter().sum::<f64>();
+                let rewards: Vec<f64> = rewards(&prepared.example).into_iter().enumerate().map(held).collect();
+                spread(&mut prepared.known, &rloo_advantages(&rewards));
+            }
+        }
+        GradientLoss::Grpo { .. } => {
+            for prepared in step.iter_mut().flatten() {
+                let advantages = grpo_advantages(&rewards(&prepared.example));
+                spread(&mut prepared.known, &advantages);
+            }
+        }
+        GradientLoss::ReinforcePlusPlus { beta, .. } => reinforce_advantages(beta, step),
+    }
+    Ok(())
+}
+
+/// Returns to go of the token rewards, whitened over all tokens of the step.
+fn reinforce_advantages(beta: f64, step: &mut [Vec<Prepared>]) {
+    let to_go = |prepared: &Prepared| {
+        let answer =
+            |(k, reward): (usize, f64)| rewards_to_go(&token_rewards(&log_ratios(prepared, k), beta, reward), 1.0);
+        rewards(&prepared.example).into_iter().enumerate().flat_map(answer).collect::<Vec<f64>>()
+    };
+    let all: Vec<f64> = step.iter().flatten().flat_map(to_go).collect();
+    let white = whiten(&all);
+    let mut rest = white.iter();
+    for known in step.iter_mut().flatten().flat_map(|prepared| &mut prepared.known) {
+        let tokens = known.reference.len();
+        known.advantages = rest.by_ref().take(tokens).map(|advantage| *advantage as f32).collect();
+    }
+}
+
+/// Computes the micro-batch's share of the step's loss; carries the gradient.
+///
+/// The step's loss is a mean over answers of sums over tokens (`nash_md`, `rloo`), of means over tokens (`grpo`), or a mean over
+/// all tokens (`reinforce++`).
+pub(crate) fn loss(loss: &GradientLoss, micro: &Micro<'_>, sums: &mut Sums) -> Result<Tensor> {
+    let sequences = micro.sequences;
+    let old: Vec<f32> = micro
+        .examples()
+        .flat_map(|example| &example.answers)
+        .flat_map(|answer| answer.behavior_logprobs.iter().copied())
+        .collect();
+    let old = Tensor::from_slice(&old).to_device(micro.logprobs.device());
+    let reference = micro.tokens(|known| &known.reference);
+    let (policy, mask) = (sequences.padded(micro.logprobs), sequences.mask());
+    let (old_table, reference_table) = (sequences.padded(&old), sequences.padded(&reference));
+    let inputs = TokenLogps::new(&policy, &mask).with_reference(&reference_table).with_old(&old_table);
+    record(micro, sums, &old, &reference);
+    let totals = micro.totals;
+    let (output, total) = match *loss {
+        GradientLoss::NashMd { beta } => {
+            let p = micro.column(micro.examples().map(p_of));
+            sums.add("rewards/probabilities", &p);
+            sums.add("rewards/accuracies", &p.gt(0.5).to_kind(Kind::Float));
+            (nash_md_loss(&inputs, &p, beta)?, totals.answers)
+        }
+        GradientLoss::Rloo { epsilon, .. } => (rloo_loss(&inputs, &first_advantages(micro), epsilon)?, totals.answers),
+        GradientLoss::Grpo { beta, epsilon } => {
+            (grpo_loss(&inputs, &first_advantages(micro), epsilon, beta)?, totals.answers)
+        }
+        GradientLoss::ReinforcePlusPlus { epsilon, .. } => {
+            let advantages = sequences.padded(&micro.tokens(|known| &known.advantages));
+            (ppo_loss(&inputs, &advantages, epsilon)?, totals.tokens)
+        }
+    };
+    sums.add("policy/clipfrac_avg", &output.clipped);
+    Ok((output.per_answer * answer_weights(micro)).sum(Kind::Float) / total)
+}
+
+/// Returns the advantage of each answer where all its tokens have the same, `[B]`.
+fn first_advantages(micro: &Micro<'_>) -> Tensor {
+    let first = |known: &Known| f64::from(known.advantages.first().copied().unwrap_or_default());
+    micro.column(micro.batch.iter().flat_map(|prepared| &prepared.known).map(first))
+}
+
+fn p_of(example: &Example) -> f64 {
+    if let Target::Opponent { p } = example.target { p } else { 0.5 }
+}
+
+/// Returns the weight of the example of each answer, `[B]`.
+fn answer_weights(micro: &Micro<'_>) -> Tensor {
+    micro.column(micro.examples().flat_map(|example| std::iter::repeat_n(example.weight, example.answers.len())))
+}
+
+/// Adds one micro-batch to the sums of the step, under TRL's names.
+fn record(micro: &Micro<'_>, sums: &mut Sums, old: &Tensor, reference: &Tensor) {
+    let policy = micro.logprobs.detach();
+    sums.add("objective/kl", &micro.sequences.sums(&(&policy - reference)));
+    sums.add("objective/entropy", &-micro.sequences.sums(&policy));
+    sums.add("val/ratio", &(&policy - old).exp());
+}

@@ -1,0 +1,231 @@
+//! One step on examples: prepare, loss and gradients by micro-batch, update, metrics under TRL's names.
+
+use std::collections::BTreeMap;
+
+use joust_core::Example;
+use joust_losses::{GradientLoss, PairLoss};
+use joust_model::{Device, Llama};
+use tch::{Kind, Tensor};
+
+use crate::{Error, Master, Result, SequenceBatch, gradient, pair};
+
+/// What is minimised, by what it reads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Objective {
+    /// A loss on pairs of answers.
+    Pair(PairLoss),
+    /// A policy gradient on the tokens of answers.
+    Gradient(GradientLoss),
+}
+
+/// An example with what is computed once before its first epoch.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The example.
+    pub example: Example,
+    /// What is known of each of its answers.
+    pub known: Vec<Known>,
+}
+
+/// What is computed of an answer before its first epoch, one number a token.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Known {
+    /// log π_ref in nats, under the reference that the manifest names.
+    pub reference: Vec<f32>,
+    /// Advantages, for policy gradients; no unit.
+    pub advantages: Vec<f32>,
+}
+
+/// Metrics of a step by TRL's name.
+pub type StepMetrics = BTreeMap<String, f64>;
+
+/// Trains a policy on examples against a fixed reference.
+#[derive(Debug)]
+pub struct Trainer {
+    /// The policy's weights and optimizer.
+    pub master: Master,
+    objective: Objective,
+    device: Device,
+}
+
+/// Counts over the whole step, which its losses are means over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Totals {
+    pub(crate) examples: f64,
+    pub(crate) answers: f64,
+    pub(crate) tokens: f64,
+}
+
+impl Totals {
+    fn of(micro_batches: &[Vec<Prepared>]) -> Self {
+        let answers = || micro_batches.iter().flatten().flat_map(|prepared| &prepared.example.answers);
+        Self {
+            examples: micro_batches.iter().map(Vec::len).sum::<usize>() as f64,
+            answers: answers().count() as f64,
+            tokens: answers().map(|answer| answer.token_ids.len()).sum::<usize>() as f64,
+        }
+    }
+}
+
+/// Sums over a step of what becomes a mean at its end.
+#[derive(Debug, Default)]
+pub(crate) struct Sums(BTreeMap<&'static str, (f64, f64)>);
+
+impl Sums {
+    /// Adds values that become a mean over all values of this name.
+    pub(crate) fn add(&mut self, name: &'static str, values: &Tensor) {
+        let (sum, count) = self.0.entry(name).or_default();
+        *sum += values.sum(Kind::Double).double_value(&[]);
+        *count += values.numel() as f64;
+    }
+
+    /// Adds a share of what the whole step sums up to.
+    pub(crate) fn add_part(&mut self, name: &'static str, part: f64) {
+        let (sum, count) = self.0.entry(name).or_default();
+        *sum += part;
+        *count = 1.0;
+    }
+}
+
+/// One micro-batch of a step, with log-probs that carry the gradient.
+pub(crate) struct Micro<'a> {
+    pub(crate) batch: &'a [Prepared],
+    pub(crate) sequences: &'a SequenceBatch,
+    /// log π of every completion token, `[N]`, answer after answer.
+    pub(crate) logprobs: &'a Tensor,
+    pub(crate) totals: Totals,
+}
+
+impl Micro<'_> {
+    /// Moves one number an example to the device, `[examples]`.
+    pub(crate) fn column(&self, values: impl Iterator<Item = f64>) -> Tensor {
+        let values: Vec<f32> = values.map(|value| value as f32).collect();
+        Tensor::from_slice(&values).to_device(self.logprobs.device())
+    }
+
+    /// Moves one number a token of every answer to the device, `[N]`.
+    pub(crate) fn tokens<'b>(&'b self, values: impl Fn(&'b Known) -> &'b [f32]) -> Tensor {
+        let values: Vec<f32> =
+            self.batch.iter().flat_map(|p| &p.known).flat_map(|known| values(known).iter().copied()).collect();
+        Tensor::from_slice(&values).to_device(self.logprobs.device())
+    }
+
+    /// Returns the examples.
+    pub(crate) fn examples(&self) -> impl Iterator<Item = &Example> {
+        self.batch.iter().map(|prepared| &prepared.example)
+    }
+}
+
+impl Objective {
+    /// Says what an example lacks for this objective.
+    fn problem(&self, example: &Example) -> Option<String> {
+        if example.prompt_ids.is_empty() || example.answers.iter().any(|answer| answer.token_ids.is_empty()) {
+            return Some("its prompt or an answer has no tokens".to_owned());
+        }
+        match self {
+            Self::Pair(loss) => pair::problem(loss, example),
+            Self::Gradient(loss) => gradient::problem(loss, example),
+        }
+    }
+}
+
+/// Lays out all answers, example after example.
+fn layout<'a>(examples: impl Iterator<Item = &'a Example>, device: &Device) -> SequenceBatch {
+    let sequences = |e: &'a Example| e.answers.iter().map(|a| (e.prompt_ids.as_slice(), a.token_ids.as_slice()));
+    SequenceBatch::new(&examples.flat_map(sequences).collect::<Vec<_>>(), device.torch())
+}
+
+impl Trainer {
+    /// Trains `master` with `objective`, taking the device's permit for each micro-batch.
+    pub fn new(master: Master, objective: Objective, device: Device) -> Self {
+        Self { master, objective, device }
+    }
+
+    /// Computes once what the objective needs of each example before its first epoch, in the given micro-batches.
+    ///
+    /// Statistics that couple examples are taken over all micro-batches together.
+    ///
+    /// # Errors
+    /// [`Error::Example`] for an example that does not carry what the objective needs.
+    pub fn prepare(&self, reference: &Llama, micro_batches: Vec<Vec<Example>>) -> Result<Vec<Vec<Prepared>>> {
+        let _no_grad = tch::no_grad_guard();
+        for example in micro_batches.iter().flatten() {
+            if let Some(problem) = self.objective.problem(example) {
+                return Err(Error::Example { id: example.id.to_string(), problem });
+            }
+        }
+        let mut prepared = Vec::with_capacity(micro_batches.len());
+        for examples in micro_batches {
+            let _permit = self.device.acquire();
+            let logprobs = layout(examples.iter(), &self.device).token_logprobs(reference);
+            let logprobs = Vec::<f32>::try_from(logprobs)?;
+            let mut rest = logprobs.as_slice();
+            let mut known = |tokens: usize| {
+                let (own, after) = rest.split_at(tokens);
+                rest = after;
+                Known { reference: own.to_vec(), ..Known::default() }
+            };
+            let mut prepare = |example: Example| {
+                let known = example.answers.iter().map(|answer| known(answer.token_ids.len())).collect();
+                Prepared { example, known }
+            };
+            prepared.push(examples.into_iter().map(&mut prepare).collect::<Vec<_>>());
+        }
+        if let Objective::Gradient(loss) = &self.objective {
+            gradient::advantages(loss, &mut prepared)?;
+        }
+        Ok(prepared)
+    }
+
+    /// Updates the policy once; the loss is a mean over the whole step.
+    ///
+    /// # Errors
+    /// [`Error::LossNotFinite`] naming the examples, or [`Error::GradientNotFinite`]; then nothing was updated.
+    pub fn step(&mut self, micro_batches: &[Vec<Prepared>]) -> Result<StepMetrics> {
+        let totals = Totals::of(micro_batches);
+        if totals.examples == 0.0 {
+            return Ok(StepMetrics::new());
+        }
+        let mut sums = Sums::default();
+        for batch in micro_batches.iter().filter(|batch| !batch.is_empty()) {
+            if let Err(error) = self.accumulate(batch, totals, &mut sums) {
+                self.master.forget();
+                return Err(error);
+            }
+        }
+        let update = {
+            let _permit = self.device.acquire();
+            self.master.update()?
+        };
+        let mean = |(name, (sum, count)): (&&str, &(f64, f64))| ((*name).to_owned(), sum / count);
+        let mut metrics: StepMetrics = sums.0.iter().map(mean).collect();
+        metrics.insert("grad_norm".into(), update.grad_norm);
+        metrics.insert("learning_rate".into(), update.learning_rate);
+        let (unit, count) = match self.objective {
+            Objective::Pair(_) => ("pairs", totals.examples),
+            Objective::Gradient(_) => ("answers", totals.answers),
+        };
+        metrics.insert(unit.into(), count);
+        metrics.insert("num_tokens".into(), totals.tokens);
+        Ok(metrics)
+    }
+
+    fn accumulate(&mut self, batch: &[Prepared], totals: Totals, sums: &mut Sums) -> Result<()> {
+        let _permit = self.device.acquire();
+        let sequences = layout(batch.iter().map(|prepared| &prepared.example), &self.device);
+        let logprobs = sequences.token_logprobs(&self.master.model()?);
+        let micro = Micro { batch, sequences: &sequences, logprobs: &logprobs, totals };
+        let loss = match &self.objective {
+            Objective::Pair(loss) => pair::loss(loss, &micro, sums)?,
+            Objective::Gradient(loss) => gradient::loss(loss, &micro, sums)?,
+        };
+        let value = loss.double_value(&[]);
+        if !value.is_finite() {
+            let examples = micro.examples().map(|example| example.id.to_string()).collect::<Vec<_>>().join(", ");
+            return Err(Error::LossNotFinite { step: self.master.optimizer.updates, value, examples });
+        }
+        sums.add_part("loss", value);
+        loss.backward();
+        Ok(())
+    }
+}
