@@ -6,21 +6,6 @@ use serde_json::Value;
 
 use crate::run::{Ask, LOSSES, Label, Preset, ReferenceKind, Select};
 
-/// Presets that run.
-pub const PRESETS: [Preset; 12] = [
-    Preset::OaifDpo,
-    Preset::OaifIpo,
-    Preset::OaifSlic,
-    Preset::Sppo,
-    Preset::NashMd,
-    Preset::NashEma,
-    Preset::IpoMd,
-    Preset::Xpo,
-    Preset::IterativeDpo,
-    Preset::Rloo,
-    Preset::Grpo,
-    Preset::ReinforcePlusPlus,
-];
 /// Players that run.
 pub const PLAYERS: [Player; 4] = [Player::Policy, Player::Reference, Player::Mixture, Player::Ema];
 /// Questions that run.
@@ -43,7 +28,7 @@ pub fn of_key(key: &str) -> Option<Vec<String>> {
         Some(choices.iter().map(name_of).collect())
     }
     match key {
-        "preset" => all(&PRESETS),
+        "preset" => all(&Preset::ALL),
         "sampling.players" => all(&PLAYERS),
         "feedback.ask" => all(&ASKS),
         "feedback.label" => all(&LABELS),

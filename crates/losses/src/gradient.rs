@@ -16,15 +16,18 @@ pub enum GradientLoss {
     Grpo { beta: f64, epsilon: f64 },
     /// [`crate::ppo_loss`] on whitened returns to go, REINFORCE++ (<https://arxiv.org/abs/2501.03262>).
     ReinforcePlusPlus { beta: f64, epsilon: f64 },
+    /// [`crate::ppo_loss`] on whitened [`crate::gae`], and `vf_coef` times [`crate::value_loss`] for the critic.
+    Ppo { beta: f64, epsilon: f64, epsilon_value: f64, vf_coef: f64, gamma: f64, lambda: f64 },
 }
 
 impl GradientLoss {
     /// Every policy gradient: its name in a run file and its keys.
-    pub const ALL: [(&'static str, &'static [&'static str]); 4] = [
+    pub const ALL: [(&'static str, &'static [&'static str]); 5] = [
         ("nash_md", &["beta"]),
         ("rloo", &["beta", "epsilon"]),
         ("grpo", &["beta", "epsilon"]),
         ("reinforce++", &["beta", "epsilon"]),
+        ("ppo", &["beta", "epsilon", "epsilon_value", "vf_coef", "gamma", "lambda"]),
     ];
 
     /// Builds a policy gradient from its name and all of its hyper-parameters.
@@ -44,7 +47,15 @@ impl GradientLoss {
             "nash_md" => Self::NashMd { beta },
             "rloo" => Self::Rloo { beta, epsilon },
             "grpo" => Self::Grpo { beta, epsilon },
-            _ => Self::ReinforcePlusPlus { beta, epsilon },
+            "reinforce++" => Self::ReinforcePlusPlus { beta, epsilon },
+            _ => Self::Ppo {
+                beta,
+                epsilon,
+                epsilon_value: value("epsilon_value"),
+                vf_coef: value("vf_coef"),
+                gamma: value("gamma"),
+                lambda: value("lambda"),
+            },
         })
     }
 
@@ -55,6 +66,7 @@ impl GradientLoss {
             Self::Rloo { .. } => "rloo",
             Self::Grpo { .. } => "grpo",
             Self::ReinforcePlusPlus { .. } => "reinforce++",
+            Self::Ppo { .. } => "ppo",
         }
     }
 }

@@ -30,4 +30,4 @@ pub use ipo::{bonbon_loss, ipo_avg_loss, ipo_loss};
 pub use likelihood::{alphapo_loss, asft_loss, cpo_loss, orpo_loss, rpo_loss, simpo_loss};
 pub use registry::PairLoss;
 pub use slic::{hinge_loss, slic_hf_loss};
-pub use token::{GradientOutput, TokenLogps, grpo_loss, nash_md_loss, ppo_loss, rloo_loss};
+pub use token::{GradientOutput, TokenLogps, grpo_loss, nash_md_loss, ppo_loss, rloo_loss, value_loss};

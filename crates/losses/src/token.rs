@@ -192,3 +192,24 @@ pub fn rloo_loss(inputs: &TokenLogps, advantages: &Tensor, epsilon: f64) -> Resu
     let (per_answer, clipped) = clipped_surrogate(&sum(&inputs.over_old("rloo")?), advantages, epsilon);
     Ok(GradientOutput { per_answer, clipped })
 }
+
+/// Computes PPO's clipped value loss, the sum over the tokens of each answer, `[B]`; its mean is over all tokens of the step.
+///
+/// `L = ½·Σ_t max((V_t − R_t)², (clip(V_t, V_old ± ε) − R_t)²)` (TRL, OpenRLHF).
+///
+/// # Arguments
+/// * `values` - V before each token, `[B, T]`; carries the gradient.
+/// * `old`, `returns`, `mask` - `[B, T]`, without gradient; `mask` is 1 for tokens of the answer.
+/// * `epsilon` - above 0; 0.2.
+///
+/// # Errors
+/// [`Error::Shape`], [`Error::Kind`], [`Error::Device`] or [`Error::Param`].
+pub fn value_loss(values: &Tensor, [old, returns, mask]: [&Tensor; 3], epsilon: f64) -> Result<Tensor> {
+    positive("ppo", [("epsilon_value", epsilon)])?;
+    let inputs = TokenLogps::new(values, mask).with_old(old).with_reference(returns);
+    inputs.check(&mask.select(1, 0))?;
+    let (old, returns) = (old.detach(), returns.detach());
+    let bounded = values.maximum(&(&old - epsilon)).minimum(&(old + epsilon));
+    let worse = (values - &returns).square().maximum(&(bounded - returns).square());
+    Ok(0.5 * sum(&inputs.only(&worse)))
+}

@@ -66,6 +66,13 @@ impl SequenceBatch {
         sequence_logprobs(model, &hidden.view([-1, width]).index_select(0, &self.rows), &self.targets)
     }
 
+    /// Computes a critic's value of the state before each completion token, float32 `[N]`.
+    pub fn token_values(&self, critic: &Llama) -> Tensor {
+        let hidden = critic.hidden(&self.ids);
+        let width = hidden.size()[2];
+        critic.head(&hidden.view([-1, width]).index_select(0, &self.rows)).squeeze_dim(1).to_kind(Kind::Float)
+    }
+
     /// Lays token values `[N]` out by sequence, `[B, W]` with 0 behind each; W is the longest completion. Differentiable.
     pub fn padded(&self, values: &Tensor) -> Tensor {
         let width = self.width();

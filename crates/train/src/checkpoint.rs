@@ -44,19 +44,20 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
 }
 
 impl Checkpoint {
-    /// Writes masters, moments, average and `state` under `root`, by a temporary folder and a rename.
+    /// Writes masters, moments, averages and `state` under `root`, by a temporary folder and a rename.
     ///
     /// # Errors
     /// [`Error::Io`] with the path, for example on a full disk; older checkpoints stay as they were.
-    pub fn write(root: &Path, step: u64, master: &Master, state: &impl Serialize) -> Result<Self> {
+    pub fn write(root: &Path, step: u64, masters: &[(&str, &Master)], state: &impl Serialize) -> Result<Self> {
         let path = root.join(format!("checkpoint-{step}"));
         let staging = root.join(format!(".checkpoint-{step}.staging"));
         if staging.exists() {
             fs::remove_dir_all(&staging).map_err(io("remove", &staging))?;
         }
         fs::create_dir_all(&staging).map_err(io("create", &staging))?;
-        let tensors = serialize(master)?;
-        let state = serde_json::to_vec_pretty(&(master.optimizer.updates, state))
+        let tensors = serialize(masters)?;
+        let updates: Vec<u64> = masters.iter().map(|(_, master)| master.optimizer.updates).collect();
+        let state = serde_json::to_vec_pretty(&(updates, state))
             .map_err(|error| Error::Checkpoint { path: path.clone(), reason: error.to_string() })?;
         let hash = blake3::Hasher::new().update(&tensors).update(&state).finalize().to_hex();
         write_synced(&staging.join(TENSORS), &tensors)?;
@@ -70,11 +71,11 @@ impl Checkpoint {
         Ok(Self { step, path })
     }
 
-    /// Reads masters, moments and average back into `master` and returns the state.
+    /// Reads masters, moments and averages back into `masters` and returns the state.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if a file is missing or cut, its hash differs, or its tensors are not those of `master`.
-    pub fn read<S: DeserializeOwned>(&self, master: &mut Master) -> Result<S> {
+    /// [`Error::Checkpoint`] if a file is missing or cut, its hash differs, or its tensors are not those of `masters`.
+    pub fn read<S: DeserializeOwned>(&self, masters: &mut [(&str, &mut Master)]) -> Result<S> {
         let damaged = |reason: String| Error::Checkpoint { path: self.path.clone(), reason };
         let file = |name: &str| fs::read(self.path.join(name)).map_err(|error| damaged(format!("{name}: {error}")));
         let (tensors, state, hash) = (file(TENSORS)?, file(STATE)?, file(HASH)?);
@@ -82,10 +83,16 @@ impl Checkpoint {
         if found.as_bytes() != hash {
             return Err(damaged("its hash differs from what was written".into()));
         }
-        let (updates, state) = serde_json::from_slice(&state).map_err(|error| damaged(error.to_string()))?;
+        let (updates, state): (Vec<u64>, S) =
+            serde_json::from_slice(&state).map_err(|error| damaged(error.to_string()))?;
+        if updates.len() != masters.len() {
+            return Err(damaged(format!("it holds {} models, the run trains {}", updates.len(), masters.len())));
+        }
         let tensors = SafeTensors::deserialize(&tensors).map_err(|error| damaged(error.to_string()))?;
-        restore(master, &tensors, &damaged)?;
-        master.optimizer.updates = updates;
+        for ((prefix, master), updates) in masters.iter_mut().zip(updates) {
+            restore((prefix, master), &tensors, &damaged)?;
+            master.optimizer.updates = updates;
+        }
         Ok(state)
     }
 }
@@ -98,12 +105,14 @@ fn parts(master: &Master) -> Vec<(&'static str, &BTreeMap<String, Tensor>)> {
     parts
 }
 
-fn serialize(master: &Master) -> Result<Vec<u8>> {
+fn serialize(masters: &[(&str, &Master)]) -> Result<Vec<u8>> {
     let mut data = Vec::new();
-    for (part, tensors) in parts(master) {
-        for (name, tensor) in tensors {
-            let shape: Vec<usize> = tensor.size().iter().map(|size| *size as usize).collect();
-            data.push((format!("{part}.{name}"), shape, bytes(tensor)?));
+    for (prefix, master) in masters {
+        for (part, tensors) in parts(master) {
+            for (name, tensor) in tensors {
+                let shape: Vec<usize> = tensor.size().iter().map(|size| *size as usize).collect();
+                data.push((format!("{prefix}{part}.{name}"), shape, bytes(tensor)?));
+            }
         }
     }
     let views = data.iter().map(|(name, shape, data)| {
@@ -114,11 +123,11 @@ fn serialize(master: &Master) -> Result<Vec<u8>> {
         .map_err(|error| Error::Checkpoint { path: TENSORS.into(), reason: error.to_string() })
 }
 
-fn restore(master: &Master, file: &SafeTensors<'_>, damaged: &dyn Fn(String) -> Error) -> Result<()> {
+fn restore((prefix, master): (&str, &Master), file: &SafeTensors<'_>, damaged: &dyn Fn(String) -> Error) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     for (part, tensors) in parts(master) {
         for (name, tensor) in tensors {
-            let key = format!("{part}.{name}");
+            let key = format!("{prefix}{part}.{name}");
             let view = file.tensor(&key).map_err(|error| damaged(format!("{key}: {error}")))?;
             let shape: Vec<i64> = view.shape().iter().map(|size| *size as i64).collect();
             if shape != tensor.size() {
@@ -153,14 +162,14 @@ pub struct Restored<S> {
     pub damaged: Vec<Error>,
 }
 
-/// Reads the newest checkpoint that is whole into `master`; damaged ones are passed over and named.
+/// Reads the newest checkpoint that is whole into `masters`; damaged ones are passed over and named.
 ///
 /// # Errors
 /// The error of the oldest one if every checkpoint is damaged.
-pub fn latest<S: DeserializeOwned>(root: &Path, master: &mut Master) -> Result<Restored<S>> {
+pub fn latest<S: DeserializeOwned>(root: &Path, masters: &mut [(&str, &mut Master)]) -> Result<Restored<S>> {
     let mut passed_over = Vec::new();
     for checkpoint in list(root) {
-        match checkpoint.read(master) {
+        match checkpoint.read(masters) {
             Ok(state) => return Ok(Restored { found: Some((checkpoint, state)), damaged: passed_over }),
             Err(error) => passed_over.push(error),
         }

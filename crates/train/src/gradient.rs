@@ -2,8 +2,8 @@
 
 use joust_core::{Example, Target};
 use joust_losses::{
-    GradientLoss, TokenLogps, grpo_advantages, grpo_loss, nash_md_loss, ppo_loss, rewards_to_go, rloo_advantages,
-    rloo_loss, token_rewards, whiten,
+    GradientLoss, TokenLogps, gae, grpo_advantages, grpo_loss, nash_md_loss, ppo_loss, rewards_to_go, rloo_advantages,
+    rloo_loss, token_rewards, value_loss, whiten,
 };
 use tch::{Kind, Tensor};
 
@@ -64,31 +64,44 @@ pub(crate) fn advantages(loss: &GradientLoss, step: &mut [Vec<Prepared>]) -> Res
                 spread(&mut prepared.known, &advantages);
             }
         }
-        GradientLoss::ReinforcePlusPlus { beta, .. } => reinforce_advantages(beta, step),
+        GradientLoss::ReinforcePlusPlus { beta, .. } => {
+            let to_go = |rewards: &[f64], _: &[f64]| (rewards_to_go(rewards, 1.0), Vec::new());
+            by_token(beta, step, &to_go);
+        }
+        GradientLoss::Ppo { beta, gamma, lambda, .. } => {
+            by_token(beta, step, &|rewards, values| gae(rewards, values, gamma, lambda));
+        }
     }
     Ok(())
 }
 
-/// Returns to go of the token rewards, whitened over all tokens of the step.
-fn reinforce_advantages(beta: f64, step: &mut [Vec<Prepared>]) {
-    let to_go = |prepared: &Prepared| {
-        let answer =
-            |(k, reward): (usize, f64)| rewards_to_go(&token_rewards(&log_ratios(prepared, k), beta, reward), 1.0);
-        rewards(&prepared.example).into_iter().enumerate().flat_map(answer).collect::<Vec<f64>>()
-    };
-    let all: Vec<f64> = step.iter().flatten().flat_map(to_go).collect();
-    let white = whiten(&all);
-    let mut rest = white.iter();
+/// Advantages and returns from the rewards and values of one answer's tokens.
+type Estimate<'a> = &'a dyn Fn(&[f64], &[f64]) -> (Vec<f64>, Vec<f64>);
+
+/// Computes advantages and returns from the rewards and values of each answer's tokens, and whitens the advantages over all tokens
+/// of the step.
+fn by_token(beta: f64, step: &mut [Vec<Prepared>], estimate: Estimate<'_>) {
+    let mut all = Vec::new();
+    for prepared in step.iter_mut().flatten() {
+        for (k, reward) in rewards(&prepared.example).into_iter().enumerate() {
+            let rewards = token_rewards(&log_ratios(prepared, k), beta, reward);
+            let known = &mut prepared.known[k];
+            let values: Vec<f64> = known.values.iter().map(|value| f64::from(*value)).collect();
+            let (advantages, returns) = estimate(&rewards, &values);
+            known.returns = returns.into_iter().map(|value| value as f32).collect();
+            all.extend(advantages);
+        }
+    }
+    let mut rest = whiten(&all).into_iter();
     for known in step.iter_mut().flatten().flat_map(|prepared| &mut prepared.known) {
-        let tokens = known.reference.len();
-        known.advantages = rest.by_ref().take(tokens).map(|advantage| *advantage as f32).collect();
+        known.advantages = rest.by_ref().take(known.reference.len()).map(|advantage| advantage as f32).collect();
     }
 }
 
 /// Computes the micro-batch's share of the step's loss; carries the gradient.
 ///
 /// The step's loss is a mean over answers of sums over tokens (`nash_md`, `rloo`), of means over tokens (`grpo`), or a mean over
-/// all tokens (`reinforce++`).
+/// all tokens (`reinforce++`, `ppo`).
 pub(crate) fn loss(loss: &GradientLoss, micro: &Micro<'_>, sums: &mut Sums) -> Result<Tensor> {
     let sequences = micro.sequences;
     let old: Vec<f32> = micro
@@ -114,13 +127,24 @@ pub(crate) fn loss(loss: &GradientLoss, micro: &Micro<'_>, sums: &mut Sums) -> R
         GradientLoss::Grpo { beta, epsilon } => {
             (grpo_loss(&inputs, &first_advantages(micro), epsilon, beta)?, totals.answers)
         }
-        GradientLoss::ReinforcePlusPlus { epsilon, .. } => {
+        GradientLoss::ReinforcePlusPlus { epsilon, .. } | GradientLoss::Ppo { epsilon, .. } => {
             let advantages = sequences.padded(&micro.tokens(|known| &known.advantages));
             (ppo_loss(&inputs, &advantages, epsilon)?, totals.tokens)
         }
     };
     sums.add("policy/clipfrac_avg", &output.clipped);
     Ok((output.per_answer * answer_weights(micro)).sum(Kind::Float) / total)
+}
+
+/// Computes the micro-batch's share of `vf_coef` times the critic's loss; `values` `[N]` carries the gradient.
+pub(crate) fn critic_loss(loss: &GradientLoss, micro: &Micro<'_>, values: &Tensor, sums: &mut Sums) -> Result<Tensor> {
+    let GradientLoss::Ppo { epsilon_value, vf_coef, .. } = *loss else { return Ok(values.sum(Kind::Float) * 0.0) };
+    let table = |values: &Tensor| micro.sequences.padded(values);
+    let (old, returns) = (table(&micro.tokens(|k| &k.values)), table(&micro.tokens(|k| &k.returns)));
+    let per_answer = value_loss(&table(values), [&old, &returns, &micro.sequences.mask()], epsilon_value)?;
+    let loss = (per_answer * answer_weights(micro)).sum(Kind::Float) / micro.totals.tokens;
+    sums.add_part("loss/value_avg", loss.double_value(&[]));
+    Ok(loss * vf_coef)
 }
 
 /// Returns the advantage of each answer where all its tokens have the same, `[B]`.

@@ -34,6 +34,10 @@ pub struct Known {
     pub reference: Vec<f32>,
     /// Advantages, for policy gradients; no unit.
     pub advantages: Vec<f32>,
+    /// The critic's value of the state before each token, for PPO.
+    pub values: Vec<f32>,
+    /// What the critic should have said.
+    pub returns: Vec<f32>,
 }
 
 /// Metrics of a step by TRL's name.
@@ -44,6 +48,8 @@ pub type StepMetrics = BTreeMap<String, f64>;
 pub struct Trainer {
     /// The policy's weights and optimizer.
     pub master: Master,
+    /// The critic's, for objectives that have one: a decoder with a scalar head.
+    pub critic: Option<Master>,
     objective: Objective,
     device: Device,
 }
@@ -138,7 +144,17 @@ fn layout<'a>(examples: impl Iterator<Item = &'a Example>, device: &Device) -> S
 impl Trainer {
     /// Trains `master` with `objective`, taking the device's permit for each micro-batch.
     pub fn new(master: Master, objective: Objective, device: Device) -> Self {
-        Self { master, objective, device }
+        Self { master, critic: None, objective, device }
+    }
+
+    /// Lists the trained weights with the prefix of their names in a checkpoint.
+    pub fn masters(&self) -> Vec<(&'static str, &Master)> {
+        std::iter::once(("", &self.master)).chain(self.critic.as_ref().map(|critic| ("critic.", critic))).collect()
+    }
+
+    /// As [`Self::masters`], to be written.
+    pub fn masters_mut(&mut self) -> Vec<(&'static str, &mut Master)> {
+        std::iter::once(("", &mut self.master)).chain(self.critic.as_mut().map(|critic| ("critic.", critic))).collect()
     }
 
     /// Computes once what the objective needs of each example before its first epoch, in the given micro-batches.
@@ -157,13 +173,18 @@ impl Trainer {
         let mut prepared = Vec::with_capacity(micro_batches.len());
         for examples in micro_batches {
             let _permit = self.device.acquire();
-            let logprobs = layout(examples.iter(), &self.device).token_logprobs(reference);
-            let logprobs = Vec::<f32>::try_from(logprobs)?;
-            let mut rest = logprobs.as_slice();
+            let sequences = layout(examples.iter(), &self.device);
+            let reference = Vec::<f32>::try_from(sequences.token_logprobs(reference))?;
+            let values = match &self.critic {
+                Some(critic) => Vec::<f32>::try_from(sequences.token_values(&critic.model()?))?,
+                None => Vec::new(),
+            };
+            let mut at = 0;
             let mut known = |tokens: usize| {
-                let (own, after) = rest.split_at(tokens);
-                rest = after;
-                Known { reference: own.to_vec(), ..Known::default() }
+                let own = at..at + tokens;
+                at = own.end;
+                let values = values.get(own.clone()).map(<[f32]>::to_vec).unwrap_or_default();
+                Known { reference: reference[own].to_vec(), values, ..Known::default() }
             };
             let mut prepare = |example: Example| {
                 let known = example.answers.iter().map(|answer| known(answer.token_ids.len())).collect();
@@ -189,13 +210,17 @@ impl Trainer {
         let mut sums = Sums::default();
         for batch in micro_batches.iter().filter(|batch| !batch.is_empty()) {
             if let Err(error) = self.accumulate(batch, totals, &mut sums) {
-                self.master.forget();
+                self.masters_mut().into_iter().for_each(|(_, master)| master.forget());
                 return Err(error);
             }
         }
         let update = {
             let _permit = self.device.acquire();
-            self.master.update()?
+            let update = self.master.update()?;
+            if let Some(critic) = &mut self.critic {
+                critic.update()?;
+            }
+            update
         };
         let mean = |(name, (sum, count)): (&&str, &(f64, f64))| ((*name).to_owned(), sum / count);
         let mut metrics: StepMetrics = sums.0.iter().map(mean).collect();
@@ -218,6 +243,12 @@ impl Trainer {
         let loss = match &self.objective {
             Objective::Pair(loss) => pair::loss(loss, &micro, sums)?,
             Objective::Gradient(loss) => gradient::loss(loss, &micro, sums)?,
+        };
+        let loss = match (&self.objective, &self.critic) {
+            (Objective::Gradient(kind), Some(critic)) => {
+                loss + gradient::critic_loss(kind, &micro, &sequences.token_values(&critic.model()?), sums)?
+            }
+            _ => loss,
         };
         let value = loss.double_value(&[]);
         if !value.is_finite() {

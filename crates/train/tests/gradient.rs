@@ -6,7 +6,9 @@ use joust_core::{Answer, Example, ExampleSource, Finish, Player, RecordId, Targe
 use joust_losses::{GradientLoss, PairLoss};
 use joust_model::{Device, Llama};
 use joust_testkit::{tiny_config, tiny_weights};
-use joust_train::{AdamWParams, Error, Master, Objective, Schedule, ScheduleKind, SequenceBatch, Settings, Trainer};
+use joust_train::{
+    AdamWParams, Checkpoint, Error, Master, Objective, Schedule, ScheduleKind, SequenceBatch, Settings, Trainer,
+};
 use tch::{Kind, Tensor};
 
 const VOCAB: i64 = 40;
@@ -47,7 +49,14 @@ fn examples(loss: &GradientLoss) -> Vec<Example> {
 }
 
 fn every_loss() -> Vec<GradientLoss> {
-    let values = BTreeMap::from([("beta", 0.05), ("epsilon", 0.2)]);
+    let values = BTreeMap::from([
+        ("beta", 0.05),
+        ("epsilon", 0.2),
+        ("epsilon_value", 0.2),
+        ("vf_coef", 0.1),
+        ("gamma", 1.0),
+        ("lambda", 0.95),
+    ]);
     let build = |(name, keys): &(&'static str, &'static [&'static str])| {
         let params = keys.iter().map(|key| ((*key).to_owned(), values[key])).collect();
         GradientLoss::from_name(name, &params).expect("its own keys")
@@ -61,7 +70,12 @@ fn trainer(objective: Objective, learning_rate: f64) -> (Trainer, Llama) {
     let settings = Settings { adamw: AdamWParams::default(), schedule, max_grad_norm: 1.0 };
     let master = Master::new(&config, &tiny_weights(&config, 5), settings);
     let reference = Llama::new(&config, &tiny_weights(&config, 6)).expect("weights are whole");
-    (Trainer::new(master, objective, Device::cpu()), reference)
+    let mut trainer = Trainer::new(master, objective, Device::cpu());
+    if let Objective::Gradient(GradientLoss::Ppo { .. }) = objective {
+        let scored = config.with_score_head(None);
+        trainer.critic = Some(Master::new(&scored, &tiny_weights(&scored, 7), settings));
+    }
+    (trainer, reference)
 }
 
 /// Takes two steps, cut into micro-batches of the given sizes.
@@ -86,8 +100,10 @@ fn a_step_does_not_depend_on_its_micro_batches() {
         let (whole, value) = steps(loss, &[8]);
         for sizes in [vec![2; 4], vec![1, 4, 3], vec![1; 8]] {
             let (cut, cut_value) = steps(loss, &sizes);
-            let difference = largest_difference(&whole.master, &cut.master);
-            assert!(difference < 1e-5, "{loss:?} in {sizes:?} moves a weight by {difference}");
+            let parts = whole.masters().into_iter().zip(cut.masters());
+            let difference = parts.map(|((_, a), (_, b))| largest_difference(a, b)).fold(0.0, f64::max);
+            // AdamW divides small gradients by themselves: a tenth of a step is rounding, a step is another gradient.
+            assert!(difference < 1e-4, "{loss:?} in {sizes:?} moves a weight by {difference}");
             assert!((value - cut_value).abs() < 1e-5, "{loss:?} in {sizes:?}: {cut_value}, whole {value}");
         }
     }
@@ -131,6 +147,57 @@ fn a_step_raises_what_the_judge_prefers() {
         if best > 0 {
             assert!(after[0] - before[0] < after[best] - before[best], "{loss:?}: {before:?} {after:?}");
         }
+    }
+}
+
+#[test]
+fn a_critic_learns_what_returns_are_and_comes_back_from_a_checkpoint() {
+    let ppo = every_loss().into_iter().find(|loss| loss.name() == "ppo").expect("it is there");
+    let (mut trained, reference) = trainer(Objective::Gradient(ppo), 3e-3);
+    let mut losses = Vec::new();
+    for _ in 0..12 {
+        let prepared = trained.prepare(&reference, vec![examples(&ppo)]).expect("it fits");
+        losses.push(trained.step(&prepared).expect("finite")["loss/value_avg"]);
+    }
+    assert!(losses[11] < 0.5 * losses[0], "{losses:?}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let checkpoint = Checkpoint::write(folder.path(), 1, &trained.masters(), &()).expect("written");
+    let (mut restored, _) = trainer(Objective::Gradient(ppo), 3e-3);
+    checkpoint.read::<()>(&mut restored.masters_mut()).expect("whole");
+    for trainer in [&mut trained, &mut restored] {
+        let prepared = trainer.prepare(&reference, vec![examples(&ppo)]).expect("it fits");
+        trainer.step(&prepared).expect("finite");
+    }
+    for ((_, a), (_, b)) in trained.masters().into_iter().zip(restored.masters()) {
+        assert_eq!(largest_difference(a, b), 0.0, "another critic or policy came back");
+    }
+    let (mut alone, _) = trainer(Objective::Gradient(every_loss()[0]), 3e-3);
+    let error = checkpoint.read::<()>(&mut alone.masters_mut()).expect_err("refused");
+    assert!(error.to_string().contains("it holds 2 models, the run trains 1"), "{error}");
+}
+
+#[test]
+fn averages_follow_the_masters_and_come_back() {
+    let (mut trained, reference) = trainer(Objective::Gradient(every_loss()[0]), 1e-2);
+    trained.master.keep_average(0.75);
+    let mut expected = trained.master.weights.snapshot(Kind::Double);
+    for _ in 0..3 {
+        let prepared = trained.prepare(&reference, vec![examples(&every_loss()[0])]).expect("it fits");
+        trained.step(&prepared).expect("finite");
+        for (name, average) in &mut expected.0 {
+            *average = &*average * 0.75 + trained.master.weights.0[name].detach() * 0.25;
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let checkpoint = Checkpoint::write(folder.path(), 1, &trained.masters(), &()).expect("written");
+    let (mut restored, _) = trainer(Objective::Gradient(every_loss()[0]), 1e-2);
+    restored.master.keep_average(0.75);
+    checkpoint.read::<()>(&mut restored.masters_mut()).expect("whole");
+    for (name, expected) in &expected.0 {
+        let average = |trainer: &Trainer| trainer.master.average.as_ref().expect("kept").weights.0[name].copy();
+        let difference = (average(&trained) - expected).abs().max().double_value(&[]);
+        assert!(difference < 1e-6, "{name}: {difference}");
+        assert_eq!(average(&trained), average(&restored), "{name}");
     }
 }
 

@@ -147,9 +147,9 @@ fn the_model_computes_with_the_masters_after_steps_and_after_a_restore() {
         sft(&mut trained, 6);
         computes_with_its_masters(&trained);
         let folder = tempfile::tempdir().expect("a folder");
-        let checkpoint = Checkpoint::write(folder.path(), 1, &trained, &()).expect("written");
+        let checkpoint = Checkpoint::write(folder.path(), 1, &[("", &trained)], &()).expect("written");
         let mut restored = Master::new(&config, &tiny_weights(&config, 77), settings(1e-2));
-        checkpoint.read::<()>(&mut restored).expect("whole");
+        checkpoint.read::<()>(&mut [("", &mut restored)]).expect("whole");
         computes_with_its_masters(&restored);
         sft(&mut trained, 6);
         sft(&mut restored, 6);
@@ -163,10 +163,10 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
     let mut trained = master(&config, 1e-2);
     let folder = tempfile::tempdir().expect("a folder");
     sft(&mut trained, 6);
-    Checkpoint::write(folder.path(), 1, &trained, &"one").expect("written");
+    Checkpoint::write(folder.path(), 1, &[("", &trained)], &"one").expect("written");
     let first = trained.weights.snapshot(Kind::Float);
     sft(&mut trained, 6);
-    let newest = Checkpoint::write(folder.path(), 2, &trained, &"two").expect("written");
+    let newest = Checkpoint::write(folder.path(), 2, &[("", &trained)], &"two").expect("written");
 
     let file = newest.path.join("trainer.safetensors");
     let mut bytes = fs::read(&file).expect("readable");
@@ -174,7 +174,7 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
     bytes[middle] ^= 1;
     fs::write(&file, &bytes).expect("writable");
     let mut restored = Master::new(&config, &tiny_weights(&config, 77), settings(1e-2));
-    let restored_from = latest::<String>(folder.path(), &mut restored).expect("one is whole");
+    let restored_from = latest::<String>(folder.path(), &mut [("", &mut restored)]).expect("one is whole");
     let passed_over = restored_from.damaged;
     let (checkpoint, state) = restored_from.found.expect("one is whole");
     assert_eq!((checkpoint.step, state.as_str(), restored.optimizer.updates), (1, "one", 1));
@@ -187,6 +187,6 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
 
     fs::remove_file(&file).expect("removable");
     fs::write(checkpoint.path.join("state.json"), "{").expect("writable");
-    let error = latest::<String>(folder.path(), &mut restored).expect_err("none is whole");
+    let error = latest::<String>(folder.path(), &mut [("", &mut restored)]).expect_err("none is whole");
     assert!(error.to_string().contains("checkpoint-1"), "{error}");
 }

@@ -7,6 +7,7 @@ use joust_core::ModelRef;
 use joust_data::Tokenizer;
 use joust_engine::Snapshot;
 use joust_model::{Dtype, Head, ModelConfig, Weights, load};
+use tch::{Kind, Tensor};
 
 /// A language model with its tokenizer.
 pub struct LanguageModel {
@@ -39,6 +40,14 @@ pub fn open(folder: &Path, head: Head, dtype: Option<Dtype>) -> anyhow::Result<L
         _ => config,
     };
     Ok(LanguageModel { config, weights, tokenizer: Arc::new(tokenizer) })
+}
+
+/// Gives a decoder a scalar head that starts at zero, in place of the one that predicts tokens.
+pub fn scored(config: ModelConfig, weights: &Weights, pad_id: Option<u32>) -> (ModelConfig, Weights) {
+    let mut weights = weights.snapshot(Kind::Float);
+    weights.0.remove("lm_head.weight");
+    weights.0.insert("score.weight".into(), Tensor::zeros([1, config.hidden_size], (Kind::Float, tch::Device::Cpu)));
+    (config.with_score_head(pad_id), weights)
 }
 
 impl LanguageModel {

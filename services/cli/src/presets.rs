@@ -25,22 +25,20 @@ pub fn run(args: &PresetsArgs) -> anyhow::Result<ExitCode> {
 fn table() -> String {
     let mut rows = vec![["preset", "sampling", "feedback", "pairing", "loss", "reference"].map(str::to_owned)];
     for preset in Preset::ALL {
-        rows.push(match Point::of(preset) {
-            Some(point) => [
-                name_of(&preset),
-                match point.players {
-                    [one, rest @ ..] if rest.iter().all(|player| player == one) => {
-                        format!("{} x {}", point.players.len(), name_of(one))
-                    }
-                    mixed => mixed.iter().map(name_of).collect::<Vec<_>>().join(" vs "),
-                },
-                format!("{}, {}", name_of(&point.ask), name_of(&point.label)),
-                name_of(&point.select),
-                format!("{} (beta {})", name_of(&point.loss), point.beta),
-                name_of(&point.reference),
-            ],
-            None => [name_of(&preset), "not yet".into(), String::new(), String::new(), String::new(), String::new()],
-        });
+        let point = Point::of(preset);
+        rows.push([
+            name_of(&preset),
+            match point.players {
+                [one, rest @ ..] if rest.iter().all(|player| player == one) => {
+                    format!("{} x {}", point.players.len(), name_of(one))
+                }
+                mixed => mixed.iter().map(name_of).collect::<Vec<_>>().join(" vs "),
+            },
+            format!("{}, {}", name_of(&point.ask), name_of(&point.label)),
+            name_of(&point.select),
+            format!("{} (beta {})", name_of(&point.loss), point.beta),
+            name_of(&point.reference),
+        ]);
     }
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..6).map(width).collect();
@@ -57,9 +55,7 @@ fn show(name: &str) -> anyhow::Result<String> {
         let known: Vec<String> = Preset::ALL.iter().map(name_of).collect();
         anyhow::bail!("no preset is called {name:?}; known are {}", known.join(", "));
     };
-    let Some(point) = Point::of(preset) else {
-        anyhow::bail!("preset {name} is known but cannot run in this build; `joust presets` lists what can");
-    };
+    let point = Point::of(preset);
     Ok(format!(
         "[sampling]\nplayers = {}\n[feedback]\nask = \"{}\"\nlabel = \"{}\"\n[pairing]\nselect = \"{}\"\n\
          filters = [\"ties\", \"identical\"]\n[loss]\nname = \"{}\"\nbeta = {}\n[reference]\nkind = \"{}\"\n",

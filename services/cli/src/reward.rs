@@ -8,7 +8,6 @@ use joust_core::rng::{Stream, permutation};
 use joust_data::{Preference, Tokenizer, read_preferences, split_by};
 use joust_model::{Device, Dtype, Head, ModelConfig, Weights, load as load_model, publish_folder};
 use joust_train::{Master, RewardBatch, RewardLoss, reward_step, sequence_scores};
-use tch::Tensor;
 
 use crate::{args::TrainArgs, optim, sft::on_error};
 
@@ -53,16 +52,13 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 
 /// Opens the base; a language model gets a scalar head that starts at zero, so that the first scores are equal.
 fn start(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<(ModelConfig, Weights)> {
-    let (config, mut weights) = load_model(&file.model.base)?;
+    let (config, weights) = load_model(&file.model.base)?;
     tokenizer.check_embedding(config.vocab_size as usize)?;
     let config = config.with_dtype(Dtype::Float32);
     if config.head == Head::Score {
         return Ok((config, weights));
     }
-    let head = Tensor::zeros([1, config.hidden_size], (tch::Kind::Float, tch::Device::Cpu));
-    weights.0.remove("lm_head.weight");
-    weights.0.insert("score.weight".into(), head);
-    Ok((config.with_score_head(tokenizer.pad_id()), weights))
+    Ok(crate::model::scored(config, &weights, tokenizer.pad_id()))
 }
 
 fn tokenize(tokenizer: &Tokenizer, preferences: &[Preference], max_length: usize) -> anyhow::Result<Vec<Pair>> {

@@ -71,7 +71,8 @@ impl Session {
         let Deps { queue, trainer, reference, initial, models, progress, observer } = deps;
         let worker = Worker::start("joust-trainer", Trained { trainer, reference })?;
         let root = config.checkpoints.clone();
-        let Restored { found, damaged } = worker.call(move |s| latest::<State>(&root, &mut s.trainer.master)).await??;
+        let Restored { found, damaged } =
+            worker.call(move |s| latest::<State>(&root, &mut s.trainer.masters_mut())).await??;
         for error in damaged {
             tracing::warn!(%error, "checkpoint passed over");
         }
@@ -267,7 +268,8 @@ impl Session {
         let state = State { seconds: self.seconds(), ..self.state.clone() };
         let (root, keep) = (self.config.checkpoints.clone(), self.config.keep_checkpoints);
         failpoint::pass("checkpoint_before_write");
-        let written = self.worker.call(move |trained| Checkpoint::write(&root, step, &trained.trainer.master, &state));
+        let written =
+            self.worker.call(move |trained| Checkpoint::write(&root, step, &trained.trainer.masters(), &state));
         written.await??;
         failpoint::pass("checkpoint_after_write");
         prune(&self.config.checkpoints, keep)?;

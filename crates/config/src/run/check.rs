@@ -30,9 +30,6 @@ impl RunFile {
     }
 
     fn check_works(&self, found: &mut Problems<'_>) {
-        if let Some(preset) = self.preset {
-            found.runs("preset", &preset, &works::PRESETS);
-        }
         let mut players = self.sampling.players.clone();
         players.dedup();
         for player in &players {

@@ -12,7 +12,7 @@ use crate::works::name_of;
 ///
 /// A key is left out where the user's own choice makes it meaningless: a preset's beta belongs to the preset's loss.
 pub(crate) fn preset_values(preset: Preset, written: &dyn Fn(&str) -> Option<Value>) -> Vec<(&'static str, Value)> {
-    let Some(point) = Point::of(preset) else { return Vec::new() };
+    let point = Point::of(preset);
     let mut values = vec![
         ("feedback.ask", json!(point.ask)),
         ("feedback.label", json!(point.label)),
@@ -26,6 +26,9 @@ pub(crate) fn preset_values(preset: Preset, written: &dyn Fn(&str) -> Option<Val
     }
     if written("loss.name").is_none_or(|name| name == json!(name_of(&point.loss))) {
         values.push(("loss.beta", json!(point.beta)));
+    }
+    if preset == Preset::Ppo {
+        values.push(("learner.epochs_per_iteration", json!(4)));
     }
     values
 }
@@ -50,8 +53,8 @@ pub struct Point {
 }
 
 impl Point {
-    /// Returns the choices of a preset; `None` for one that cannot run and is refused before it is expanded.
-    pub fn of(preset: Preset) -> Option<Self> {
+    /// Returns the choices of a preset.
+    pub fn of(preset: Preset) -> Self {
         let oaif = |loss, beta| Self {
             players: &[Player::Policy; 2],
             ask: Ask::Compare,
@@ -71,33 +74,31 @@ impl Point {
             ..oaif(loss, beta)
         };
         match preset {
-            Preset::OaifDpo => Some(oaif(LossName::Dpo, 0.1)),
-            Preset::OaifIpo => Some(oaif(LossName::Ipo, 1.0)),
-            Preset::OaifSlic => Some(oaif(LossName::Hinge, 0.002)),
-            Preset::Sppo => Some(Self {
+            Preset::OaifDpo => oaif(LossName::Dpo, 0.1),
+            Preset::OaifIpo => oaif(LossName::Ipo, 1.0),
+            Preset::OaifSlic => oaif(LossName::Hinge, 0.002),
+            Preset::Sppo => Self {
                 players: &[Player::Policy; 5],
                 ask: Ask::Rank,
                 label: Label::Soft,
                 select: Select::WinRate,
                 reference: ReferenceKind::Previous,
                 ..oaif(LossName::Sppo, 1e-3)
-            }),
-            Preset::NashMd => Some(nash(&[Player::Policy, Player::Mixture])),
-            Preset::NashEma => Some(nash(&[Player::Policy, Player::Ema])),
-            Preset::IpoMd => {
-                Some(Self { players: &[Player::Mixture; 2], label: Label::Soft, ..oaif(LossName::Ipo, 0.1) })
-            }
-            Preset::Xpo => Some(Self { players: &[Player::Policy, Player::Reference], ..oaif(LossName::Xpo, 0.1) }),
-            Preset::IterativeDpo => Some(Self {
+            },
+            Preset::NashMd => nash(&[Player::Policy, Player::Mixture]),
+            Preset::NashEma => nash(&[Player::Policy, Player::Ema]),
+            Preset::IpoMd => Self { players: &[Player::Mixture; 2], label: Label::Soft, ..oaif(LossName::Ipo, 0.1) },
+            Preset::Xpo => Self { players: &[Player::Policy, Player::Reference], ..oaif(LossName::Xpo, 0.1) },
+            Preset::IterativeDpo => Self {
                 players: &[Player::Policy; 8],
                 ask: Ask::Score,
                 reference: ReferenceKind::Previous,
                 ..oaif(LossName::Dpo, 0.1)
-            }),
-            Preset::Rloo => Some(scored(&[Player::Policy; 4], LossName::Rloo, 0.05)),
-            Preset::Grpo => Some(scored(&[Player::Policy; 8], LossName::Grpo, 0.04)),
-            Preset::ReinforcePlusPlus => Some(scored(&[Player::Policy; 4], LossName::ReinforcePlusPlus, 0.01)),
-            Preset::Ppo => None,
+            },
+            Preset::Ppo => scored(&[Player::Policy; 4], LossName::Ppo, 0.05),
+            Preset::Rloo => scored(&[Player::Policy; 4], LossName::Rloo, 0.05),
+            Preset::Grpo => scored(&[Player::Policy; 8], LossName::Grpo, 0.04),
+            Preset::ReinforcePlusPlus => scored(&[Player::Policy; 4], LossName::ReinforcePlusPlus, 0.01),
         }
     }
 }

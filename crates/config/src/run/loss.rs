@@ -124,7 +124,7 @@ const fn group(name: LossName, keys: &'static [LossKey]) -> LossSpec {
 const EPSILON: LossKey = key("epsilon", 0.2, Domain::Positive);
 
 /// Every loss that runs, with its hyper-parameters and their defaults.
-pub const LOSSES: [LossSpec; 30] = [
+pub const LOSSES: [LossSpec; 31] = [
     spec(LossName::Dpo, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
     spec(LossName::Ipo, &[beta(1.0)]),
     spec(LossName::IpoAvg, &[beta(0.1)]),
@@ -159,10 +159,21 @@ pub const LOSSES: [LossSpec; 30] = [
     group(LossName::Rloo, &[key("beta", 0.05, Domain::NotNegative), EPSILON]),
     group(LossName::Grpo, &[key("beta", 0.04, Domain::NotNegative), EPSILON]),
     group(LossName::ReinforcePlusPlus, &[key("beta", 0.01, Domain::NotNegative), EPSILON]),
+    group(
+        LossName::Ppo,
+        &[
+            key("beta", 0.05, Domain::NotNegative),
+            EPSILON,
+            key("epsilon_value", 0.2, Domain::Positive),
+            key("vf_coef", 0.1, Domain::NotNegative),
+            key("gamma", 1.0, Domain::Share),
+            key("lambda", 0.95, Domain::Fraction),
+        ],
+    ),
 ];
 
 /// Meaning of each key, whatever the loss.
-const MEANINGS: [(&str, &str); 9] = [
+const MEANINGS: [(&str, &str); 11] = [
     (
         "beta",
         "How tightly the policy is held to the reference, per nat; for losses without a reference, the scale of the reward. Near 0 \
@@ -170,11 +181,13 @@ const MEANINGS: [(&str, &str); 9] = [
     ),
     ("label_smoothing", "Share of labels taken to be wrong; 0.5 would make every label worthless"),
     ("delta", "Margin in nats that chosen must lead by"),
-    ("lambda", "Weight of the loss's second term: see the loss"),
+    ("lambda", "Weight of the loss's second term: see the loss; of `ppo` how far an advantage looks ahead"),
     ("alpha", "Weight of the loss's second term, or shape of its reward: see the loss"),
-    ("gamma", "Margin of the reward that chosen must lead by"),
+    ("gamma", "Margin of the reward that chosen must lead by; of `ppo` the discount of a token's reward"),
     ("tau", "Temperature of the mixture of the two forms"),
     ("epsilon", "The ratio of new to old probability counts only within 1 - epsilon and 1 + epsilon"),
+    ("epsilon_value", "How far a value may move from the one before and still count, in the unit of the reward"),
+    ("vf_coef", "Weight of the critic's loss"),
     ("n", "Answers that the best and the worst were taken from"),
 ];
 

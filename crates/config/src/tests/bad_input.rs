@@ -169,11 +169,6 @@ fn unknown_names_get_the_nearest_and_all() {
 #[test]
 fn what_cannot_run_yet_is_refused_with_what_can() {
     for (set, key, works) in [
-        (
-            "preset=ppo",
-            "preset = ppo",
-            "oaif-dpo, oaif-ipo, oaif-slic, sppo, nash-md, nash-ema, ipo-md, xpo, iterative-dpo, rloo, grpo, reinforce++",
-        ),
         ("sampling.players=[\"policy\", \"past\"]", "sampling.players = past", "policy, reference, mixture, ema"),
         (
             "pairing.select=list",
@@ -184,7 +179,7 @@ fn what_cannot_run_yet_is_refused_with_what_can() {
             "loss.name=kto",
             "loss.name = kto",
             "dpo, ipo, ipo_avg, hinge, slic_hf, robust, exo_pair, nca_pair, bco_pair, apo_zero, apo_down, discopop, sigmoid_norm, \
-             r_dpo, rpo, cpo, orpo, odpo, dpop, dpo_shift, simpo, alphapo, asft, bonbon, sppo, xpo, nash_md, rloo, grpo, reinforce++",
+             r_dpo, rpo, cpo, orpo, odpo, dpop, dpo_shift, simpo, alphapo, asft, bonbon, sppo, xpo, nash_md, rloo, grpo, reinforce++, ppo",
         ),
         ("reference.kind=ema", "reference.kind = ema", "initial, previous"),
         ("policy.revision=main", "policy.revision = main", "a folder in policy.model, without a revision"),

@@ -61,7 +61,7 @@ fn what_is_said_to_run_is_accepted_and_nothing_else_of_the_choice() {
                 "nash_md" => &["pairing.select=opponent", "sampling.players=[\"policy\", \"ema\"]"],
                 "opponent" => &["loss.name=nash_md", "sampling.players=[\"policy\", \"mixture\"]"],
                 "single" => &["loss.name=rloo"],
-                "rloo" | "grpo" | "reinforce++" if key == "loss.name" => &["pairing.select=single"],
+                "rloo" | "grpo" | "reinforce++" | "ppo" if key == "loss.name" => &["pairing.select=single"],
                 "win_rate" => &["loss.name=sppo"],
                 _ => &[],
             };

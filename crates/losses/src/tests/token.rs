@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::floats;
 use crate::{
     Error, GradientOutput, Result, TokenLogps, gae, grpo_advantages, grpo_loss, nash_md_loss, ppo_loss, rewards_to_go,
-    rloo_advantages, rloo_loss, token_rewards, whiten,
+    rloo_advantages, rloo_loss, token_rewards, value_loss, whiten,
 };
 
 fn golden() -> Value {
@@ -182,6 +182,31 @@ fn generalised_advantages_match_the_golden_values() {
     }
     assert_eq!(rewards_to_go(&[1.0, 2.0, 4.0], 0.5), [3.0, 4.0, 4.0]);
     assert_eq!(token_rewards(&[0.5, -1.0], 0.1, 3.0), [-0.05, 3.1]);
+}
+
+#[test]
+fn the_value_loss_is_the_worse_of_two_squares() {
+    let (old, returns) = ([0.5, 0.1, -0.3, 1.0], [0.9, -0.4, -0.35, 1.6]);
+    let scalar = |v: f64, i: usize| {
+        let bounded = v.clamp(old[i] - 0.2, old[i] + 0.2);
+        0.5 * (v - returns[i]).powi(2).max((bounded - returns[i]).powi(2))
+    };
+    let table = |values: &[f64]| Tensor::from_slice(values).view([2, 2]);
+    let mask = table(&[1.0, 1.0, 1.0, 0.0]);
+    // Within the bound, clipped and then worse, clipped and then no matter; what is masked counts for nothing.
+    for values in [[0.6, 0.15, -0.2, 9.0], [0.95, 0.4, -0.7, 9.0], [0.2, -0.2, 0.1, 9.0]] {
+        let tensor = table(&values).set_requires_grad(true);
+        let loss = value_loss(&tensor, [&table(&old), &table(&returns), &mask], 0.2).expect("valid");
+        close(loss.double_value(&[0]), scalar(values[0], 0) + scalar(values[1], 1), 1e-12, "value");
+        close(loss.double_value(&[1]), scalar(values[2], 2), 1e-12, "value");
+        loss.sum(Kind::Double).backward();
+        let gradient = floats(&tensor.grad().flatten(0, 1));
+        for i in 0..3 {
+            let slope = (scalar(values[i] + 1e-6, i) - scalar(values[i] - 1e-6, i)) / 2e-6;
+            super::assert_close("slope", gradient[i], slope, 1e-6, 1e-8);
+        }
+        assert_eq!(gradient[3], 0.0);
+    }
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! The memory estimate of `--dry-run`.
 
-use joust_config::RunFile;
+use joust_config::{
+    RunFile,
+    run::{LossName, Select},
+};
+use joust_core::Player;
 use joust_model::ModelConfig;
 
 /// Formats the bytes by kind, as comments below the resolved run file.
@@ -11,11 +15,12 @@ pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
     let tokens = u64::from(run.sampling.max_new_tokens) * 2; // prompts as long as answers, for want of better
     let cache_token =
         2 * config.num_hidden_layers as u64 * (config.num_key_value_heads * config.head_dim) as u64 * element;
-    let sequences = 2 * u64::from(run.learner.micro_batch);
+    let trained = if run.pairing.select == Select::Single { u64::from(run.sampling.num_generations) } else { 2 };
+    let sequences = trained * u64::from(run.learner.micro_batch);
     let logits = sequences * u64::from(run.sampling.max_new_tokens) * config.vocab_size as u64 * 4 * 3;
     let width = (8 * config.hidden_size + 3 * config.intermediate_size) as u64;
     let activations = sequences * tokens * config.num_hidden_layers as u64 * width * element;
-    let kinds = [
+    let mut kinds = vec![
         ("float32 masters", 4 * parameters),
         ("AdamW moments", 8 * parameters),
         ("gradients", 4 * parameters),
@@ -26,6 +31,12 @@ pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
         ("activations of a micro-batch", activations),
         ("logits of a micro-batch", logits),
     ];
+    if run.sampling.players.contains(&Player::Ema) {
+        kinds.push(("averaged policy, for training and sampling", (4 + element) * parameters));
+    }
+    if run.loss.name == LossName::Ppo {
+        kinds.push(("critic with its moments and gradients", (16 + element) * parameters));
+    }
     let total: u64 = kinds.iter().map(|(_, bytes)| bytes).sum();
     let line = |name: &str, bytes: u64| format!("# {name:<42} {:>10.1} MiB\n", bytes as f64 / f64::from(1 << 20));
     let lines: String = kinds.iter().map(|(name, bytes)| line(name, *bytes)).collect();

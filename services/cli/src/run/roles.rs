@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use joust_config::{Resolved, RunFile, run::LossSpec};
+use joust_config::{
+    Resolved, RunFile,
+    run::{LossName, LossSpec},
+};
 use joust_core::{ModelSet, Player, Release, Shutdown};
 use joust_engine::{Engine, ModelStore, Published, Snapshot};
 use joust_judges::Ask;
@@ -23,7 +26,7 @@ use super::{
     observer::{RunObserver, archive},
     prompts::PromptStream,
 };
-use crate::{evaluation::Evaluator, optim};
+use crate::{evaluation::Evaluator, model::scored, optim};
 
 /// Answers decoded together at most.
 const MAX_ROWS: usize = 256;
@@ -198,10 +201,15 @@ fn learner(
         params: sampling(run, model),
         seed: run.seed,
     };
+    let mut trainer = Trainer::new(master, objective(run)?, parts.device.clone());
+    if run.loss.name == LossName::Ppo {
+        let (config, weights) = scored(model.config.clone(), &model.weights, model.tokenizer.pad_id());
+        trainer.critic = Some(Master::new(&config, &weights, settings));
+    }
     let observer = RunObserver::new(run, parts, evaluator, stage.initial.clone());
     let deps = joust_learner::Deps {
         queue: stage.queue.clone(),
-        trainer: Trainer::new(master, objective(run)?, parts.device.clone()),
+        trainer,
         reference: Llama::new(&model.config, &frozen)?,
         initial: stage.initial.clone(),
         models: stage.models.clone(),
@@ -314,7 +322,7 @@ mod tests {
             theirs.insert((name.to_owned(), keys.to_vec(), false));
         }
         assert_eq!(ours, theirs);
-        assert_eq!(ours.len(), 30);
+        assert_eq!(ours.len(), 31);
     }
 
     #[test]
