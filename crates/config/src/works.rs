@@ -13,8 +13,15 @@ pub const ASKS: [Ask; 3] = [Ask::Score, Ask::Compare, Ask::Rank];
 /// Labels that run.
 pub const LABELS: [Label; 3] = [Label::Hard, Label::Soft, Label::Sampled];
 /// Selections that run.
-pub const SELECTS: [Select; 6] =
-    [Select::BestWorst, Select::MaxRandom, Select::AllPairs, Select::WinRate, Select::Opponent, Select::Single];
+pub const SELECTS: [Select; 7] = [
+    Select::BestWorst,
+    Select::MaxRandom,
+    Select::AllPairs,
+    Select::WinRate,
+    Select::Opponent,
+    Select::List,
+    Select::Single,
+];
 /// References that run.
 pub const REFERENCES: [ReferenceKind; 2] = [ReferenceKind::Initial, ReferenceKind::Previous];
 /// Whether models are fetched from a hub, by id and revision.

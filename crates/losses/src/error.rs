@@ -51,8 +51,8 @@ pub enum Error {
         /// Range that is allowed.
         expected: &'static str,
     },
-    /// No pair loss has this name.
-    #[error("no pair loss is called {name:?}")]
+    /// No loss of this kind has this name.
+    #[error("no such loss is called {name:?}")]
     UnknownLoss {
         /// Name that was given.
         name: String,

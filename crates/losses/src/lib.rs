@@ -11,6 +11,7 @@ mod gradient;
 mod inputs;
 mod ipo;
 mod likelihood;
+mod list;
 mod registry;
 mod slic;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use gradient::GradientLoss;
 pub use inputs::{LossOutput, PairLogps};
 pub use ipo::{bonbon_loss, ipo_avg_loss, ipo_loss};
 pub use likelihood::{alphapo_loss, asft_loss, cpo_loss, orpo_loss, rpo_loss, simpo_loss};
-pub use registry::PairLoss;
+pub use list::{ListLogps, ListOutput, lipo_loss, list_mle_loss, pro_loss, sppo_list_loss};
+pub use registry::{ListLoss, PairLoss};
 pub use slic::{hinge_loss, slic_hf_loss};
 pub use token::{GradientOutput, TokenLogps, grpo_loss, nash_md_loss, ppo_loss, rloo_loss, value_loss};

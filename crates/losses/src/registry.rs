@@ -1,23 +1,29 @@
-//! The pair losses by name: a closed choice, so that a missing case is a compile error.
+//! The losses on pairs and on lists by name: closed choices, so that a missing case is a compile error.
 
 use std::collections::BTreeMap;
 
-use crate::{Error, LossOutput, PairLogps, Result, anchored::*, dpo::*, ipo::*, likelihood::*, slic::*};
+use crate::{
+    Error, ListLogps, ListOutput, LossOutput, PairLogps, Result, anchored::*, dpo::*, ipo::*, likelihood::*, list::*,
+    slic::*,
+};
 
-/// Writes the choice, its names, its keys and its calls from one list.
-macro_rules! pair_losses {
-    ($($variant:ident = $name:literal, $function:ident($($key:ident),+), $reads:tt;)+) => {
-        /// A pair loss with its hyper-parameters, which are explained at its function.
+/// Writes a choice, its names, its keys and its calls from one list.
+macro_rules! losses {
+    (
+        $(#[$meaning:meta])* $choice:ident($inputs:ident) -> $output:ident;
+        $($variant:ident = $name:literal, $function:ident($($key:ident),+), $reads:tt;)+
+    ) => {
+        $(#[$meaning])*
         #[derive(Debug, Clone, Copy, PartialEq)]
         #[allow(missing_docs, reason = "the parameters are those of the functions, which explain them")]
-        pub enum PairLoss {
+        pub enum $choice {
             $(#[doc = concat!("[`crate::", stringify!($function), "`].")] $variant { $($key: f64),+ },)+
         }
 
-        impl PairLoss {
+        impl $choice {
             /// Every loss: its name in a run file, its keys, and whether it reads the reference.
             pub const ALL: &'static [(&'static str, &'static [&'static str], bool)] =
-                &[$(($name, &[$(stringify!($key)),+], pair_losses!(@reference $reads))),+];
+                &[$(($name, &[$(stringify!($key)),+], losses!(@reference $reads))),+];
 
             /// Builds a loss from its name and all of its hyper-parameters.
             ///
@@ -42,7 +48,7 @@ macro_rules! pair_losses {
             ///
             /// # Errors
             /// As the loss's own function.
-            pub fn compute(&self, inputs: &PairLogps) -> Result<LossOutput> {
+            pub fn compute(&self, inputs: &$inputs) -> Result<$output> {
                 match *self {
                     $(Self::$variant { $($key),+ } => $function(inputs, $($key),+),)+
                 }
@@ -60,7 +66,9 @@ macro_rules! pair_losses {
     (@reference policy) => { false };
 }
 
-pair_losses! {
+losses! {
+    /// A pair loss with its hyper-parameters, which are explained at its function.
+    PairLoss(PairLogps) -> LossOutput;
     Dpo = "dpo", dpo_loss(beta, label_smoothing), reference;
     Robust = "robust", robust_loss(beta, label_smoothing), reference;
     RDpo = "r_dpo", r_dpo_loss(beta, alpha), reference;
@@ -87,6 +95,15 @@ pair_losses! {
     Orpo = "orpo", orpo_loss(lambda), policy;
     Asft = "asft", asft_loss(lambda), policy;
     Rpo = "rpo", rpo_loss(beta, alpha), reference;
+}
+
+losses! {
+    /// A loss on the ranked answers of a prompt with its hyper-parameters, which are explained at its function.
+    ListLoss(ListLogps) -> ListOutput;
+    SppoList = "sppo_list", sppo_list_loss(beta), reference;
+    ListMle = "list_mle", list_mle_loss(beta), reference;
+    Lipo = "lipo", lipo_loss(beta), reference;
+    Pro = "pro", pro_loss(lambda), policy;
 }
 
 impl PairLoss {

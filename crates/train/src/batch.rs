@@ -98,7 +98,7 @@ impl SequenceBatch {
 
     /// Sums token values `[N]` by sequence, `[B]`.
     pub fn sums(&self, values: &Tensor) -> Tensor {
-        Tensor::zeros([self.len() as i64], (Kind::Float, values.device())).index_add(0, &self.owners, values)
+        Tensor::zeros([self.len() as i64], (values.kind(), values.device())).index_add(0, &self.owners, values)
     }
 
     /// Computes log π(completion | prompt) in nats, float32 `[B]`.

@@ -7,6 +7,7 @@ mod batch;
 mod checkpoint;
 mod error;
 mod gradient;
+mod list;
 mod master;
 mod optimizer;
 mod pair;

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 
 use joust_core::Example;
-use joust_losses::{GradientLoss, PairLoss};
+use joust_losses::{GradientLoss, ListLoss, PairLoss};
 use joust_model::{Device, Llama};
 use tch::{Kind, Tensor};
 
-use crate::{Error, Master, Result, SequenceBatch, gradient, pair};
+use crate::{Error, Master, Result, SequenceBatch, gradient, list, pair};
 
 /// What is minimised, by what it reads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Objective {
     /// A loss on pairs of answers.
     Pair(PairLoss),
+    /// A loss on the ranked answers of a prompt.
+    List(ListLoss),
     /// A policy gradient on the tokens of answers.
     Gradient(GradientLoss),
 }
@@ -63,10 +65,13 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    fn of(micro_batches: &[Vec<Prepared>]) -> Self {
-        let answers = || micro_batches.iter().flatten().flat_map(|prepared| &prepared.example.answers);
+    fn of<B: AsRef<[Prepared]>>(micro_batches: &[B]) -> Self {
+        let answers = || {
+            let examples = micro_batches.iter().flat_map(AsRef::as_ref);
+            examples.flat_map(|prepared: &Prepared| &prepared.example.answers)
+        };
         Self {
-            examples: micro_batches.iter().map(Vec::len).sum::<usize>() as f64,
+            examples: micro_batches.iter().map(|batch| batch.as_ref().len()).sum::<usize>() as f64,
             answers: answers().count() as f64,
             tokens: answers().map(|answer| answer.token_ids.len()).sum::<usize>() as f64,
         }
@@ -130,8 +135,42 @@ impl Objective {
         }
         match self {
             Self::Pair(loss) => pair::problem(loss, example),
+            Self::List(loss) => list::problem(loss, example),
             Self::Gradient(loss) => gradient::problem(loss, example),
         }
+    }
+}
+
+impl Objective {
+    /// Computes a micro-batch's share of the step's loss.
+    fn loss(&self, micro: &Micro<'_>, sums: &mut Sums) -> Result<Tensor> {
+        match self {
+            Self::Pair(loss) => pair::loss(loss, micro, sums),
+            Self::List(loss) => list::loss(loss, micro, sums),
+            Self::Gradient(loss) => gradient::loss(loss, micro, sums),
+        }
+    }
+
+    /// Computes the loss of a whole step for any policy, for example a table of logits.
+    ///
+    /// # Arguments
+    /// * `step` - prepared examples.
+    /// * `logprobs` - log π of every completion token in nats, `[N]`, answer after answer; carries the gradient.
+    ///
+    /// # Returns
+    /// The mean over the step, a float32 scalar that carries the gradient.
+    ///
+    /// # Errors
+    /// [`Error::Example`] for an example that does not carry what the objective needs.
+    pub fn loss_of(&self, step: &[Prepared], logprobs: &Tensor) -> Result<Tensor> {
+        for Prepared { example, .. } in step {
+            if let Some(problem) = self.problem(example) {
+                return Err(Error::Example { id: example.id.to_string(), problem });
+            }
+        }
+        let sequences = layout(step.iter().map(|prepared| &prepared.example), &Device::cpu());
+        let totals = Totals::of(&[step]);
+        self.loss(&Micro { batch: step, sequences: &sequences, logprobs, totals }, &mut Sums::default())
     }
 }
 
@@ -228,7 +267,7 @@ impl Trainer {
         metrics.insert("learning_rate".into(), update.learning_rate);
         let (unit, count) = match self.objective {
             Objective::Pair(_) => ("pairs", totals.examples),
-            Objective::Gradient(_) => ("answers", totals.answers),
+            Objective::List(_) | Objective::Gradient(_) => ("answers", totals.answers),
         };
         metrics.insert(unit.into(), count);
         metrics.insert("num_tokens".into(), totals.tokens);
@@ -240,10 +279,7 @@ impl Trainer {
         let sequences = layout(batch.iter().map(|prepared| &prepared.example), &self.device);
         let logprobs = sequences.token_logprobs(&self.master.model()?);
         let micro = Micro { batch, sequences: &sequences, logprobs: &logprobs, totals };
-        let loss = match &self.objective {
-            Objective::Pair(loss) => pair::loss(loss, &micro, sums)?,
-            Objective::Gradient(loss) => gradient::loss(loss, &micro, sums)?,
-        };
+        let loss = self.objective.loss(&micro, sums)?;
         let loss = match (&self.objective, &self.critic) {
             (Objective::Gradient(kind), Some(critic)) => {
                 loss + gradient::critic_loss(kind, &micro, &sequences.token_values(&critic.model()?), sums)?

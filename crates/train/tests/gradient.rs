@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use joust_core::{Answer, Example, ExampleSource, Finish, Player, RecordId, Target};
-use joust_losses::{GradientLoss, PairLoss};
+use joust_losses::{GradientLoss, ListLoss, PairLoss};
 use joust_model::{Device, Llama};
 use joust_testkit::{tiny_config, tiny_weights};
 use joust_train::{
@@ -146,6 +146,36 @@ fn a_step_raises_what_the_judge_prefers() {
         assert!(after[best] > before[best], "{loss:?}: {before:?} {after:?}");
         if best > 0 {
             assert!(after[0] - before[0] < after[best] - before[best], "{loss:?}: {before:?} {after:?}");
+        }
+    }
+}
+
+#[test]
+fn lists_do_not_depend_on_micro_batches_and_rank_the_best_higher() {
+    for (name, keys, _) in ListLoss::ALL {
+        let params = keys.iter().map(|key| ((*key).to_owned(), 0.05)).collect();
+        let loss = ListLoss::from_name(name, &params).expect("its own keys");
+        let build = |i: usize| {
+            // The best first, and lists of two and of three answers.
+            let answers: Vec<Answer> = (0..2 + i % 2).map(|k| answer(3 * i + k, Some(3.0 - k as f64))).collect();
+            let win_rates = (0..answers.len()).map(|k| 0.9 - 0.4 * k as f64).collect();
+            example(i, answers, Target::Group { win_rates })
+        };
+        let run = |sizes: &[usize]| {
+            let (mut trainer, reference) = trainer(Objective::List(loss), 1e-3);
+            let before = logps(&trainer, &build(1));
+            let mut examples = (0..8).map(build);
+            let cut = sizes.iter().map(|size| examples.by_ref().take(*size).collect()).collect();
+            let prepared = trainer.prepare(&reference, cut).expect("it fits");
+            (0..3).for_each(|_| drop(trainer.step(&prepared).expect("finite")));
+            let moved: Vec<f64> = logps(&trainer, &build(1)).iter().zip(before).map(|(a, b)| a - b).collect();
+            (trainer, moved)
+        };
+        let (whole, moved) = run(&[8]);
+        assert!(moved[0] > moved[2], "{name}: {moved:?}");
+        for sizes in [vec![3, 5], vec![1; 8]] {
+            let difference = largest_difference(&whole.master, &run(&sizes).0.master);
+            assert!(difference < 1e-4, "{name} in {sizes:?} moves a weight by {difference}");
         }
     }
 }

@@ -230,6 +230,10 @@ pub enum LossName {
     Kto,
     /// Binary classifier on single answers.
     BcoUnpaired,
+    /// Self-play preference optimization on all K answers.
+    SppoList,
+    /// Plackett-Luce likelihood of the ranking.
+    ListMle,
     /// Listwise LiPO-lambda.
     Lipo,
     /// Preference ranking optimization.

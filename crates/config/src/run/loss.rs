@@ -61,6 +61,8 @@ pub enum Reads {
     WinRates,
     /// The policy's answers against those of another player; a policy gradient.
     Opponent,
+    /// All answers of a prompt, ranked.
+    List,
     /// All answers of a prompt; a policy gradient.
     Group,
 }
@@ -72,6 +74,7 @@ impl Reads {
             Self::Pairs | Self::ScoredPairs => &[Select::BestWorst, Select::MaxRandom, Select::AllPairs],
             Self::WinRates => &[Select::WinRate],
             Self::Opponent => &[Select::Opponent],
+            Self::List => &[Select::List],
             Self::Group => &[Select::Single],
         }
     }
@@ -83,6 +86,7 @@ impl Reads {
             Self::ScoredPairs => "pairs of scored answers",
             Self::WinRates => "win rates",
             Self::Opponent => "the policy's answers against an opponent's",
+            Self::List => "the ranked answers of a prompt",
             Self::Group => "all answers of a prompt",
         }
     }
@@ -120,11 +124,15 @@ const fn group(name: LossName, keys: &'static [LossKey]) -> LossSpec {
     LossSpec { name, keys, reads: Reads::Group }
 }
 
+const fn list(name: LossName, keys: &'static [LossKey]) -> LossSpec {
+    LossSpec { name, keys, reads: Reads::List }
+}
+
 /// Clipping of the ratio of probabilities, PPO's default everywhere.
 const EPSILON: LossKey = key("epsilon", 0.2, Domain::Positive);
 
 /// Every loss that runs, with its hyper-parameters and their defaults.
-pub const LOSSES: [LossSpec; 31] = [
+pub const LOSSES: [LossSpec; 35] = [
     spec(LossName::Dpo, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
     spec(LossName::Ipo, &[beta(1.0)]),
     spec(LossName::IpoAvg, &[beta(0.1)]),
@@ -155,6 +163,10 @@ pub const LOSSES: [LossSpec; 31] = [
     spec(LossName::Bonbon, &[key("n", 8.0, Domain::Count), key("alpha", 0.005, Domain::Fraction)]),
     LossSpec { name: LossName::Sppo, keys: &[beta(1e-3)], reads: Reads::WinRates },
     spec(LossName::Xpo, &[beta(0.1), key("alpha", 1e-5, Domain::NotNegative)]),
+    list(LossName::SppoList, &[beta(1e-3)]),
+    list(LossName::ListMle, &[beta(0.05)]),
+    list(LossName::Lipo, &[beta(0.05)]),
+    list(LossName::Pro, &[key("lambda", 0.05, Domain::NotNegative)]),
     LossSpec { name: LossName::NashMd, keys: &[beta(0.008)], reads: Reads::Opponent },
     group(LossName::Rloo, &[key("beta", 0.05, Domain::NotNegative), EPSILON]),
     group(LossName::Grpo, &[key("beta", 0.04, Domain::NotNegative), EPSILON]),

@@ -171,15 +171,15 @@ fn what_cannot_run_yet_is_refused_with_what_can() {
     for (set, key, works) in [
         ("sampling.players=[\"policy\", \"past\"]", "sampling.players = past", "policy, reference, mixture, ema"),
         (
-            "pairing.select=list",
-            "pairing.select = list",
-            "best_worst, max_random, all_pairs, win_rate, opponent, single",
+            "pairing.select=sweet_spot",
+            "pairing.select = sweet_spot",
+            "best_worst, max_random, all_pairs, win_rate, opponent, list, single",
         ),
         (
             "loss.name=kto",
             "loss.name = kto",
             "dpo, ipo, ipo_avg, hinge, slic_hf, robust, exo_pair, nca_pair, bco_pair, apo_zero, apo_down, discopop, sigmoid_norm, \
-             r_dpo, rpo, cpo, orpo, odpo, dpop, dpo_shift, simpo, alphapo, asft, bonbon, sppo, xpo, nash_md, rloo, grpo, reinforce++, ppo",
+             r_dpo, rpo, cpo, orpo, odpo, dpop, dpo_shift, simpo, alphapo, asft, bonbon, sppo, xpo, sppo_list, list_mle, lipo, pro, nash_md, rloo, grpo, reinforce++, ppo",
         ),
         ("reference.kind=ema", "reference.kind = ema", "initial, previous"),
         ("policy.revision=main", "policy.revision = main", "a folder in policy.model, without a revision"),

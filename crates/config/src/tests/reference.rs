@@ -61,6 +61,8 @@ fn what_is_said_to_run_is_accepted_and_nothing_else_of_the_choice() {
                 "nash_md" => &["pairing.select=opponent", "sampling.players=[\"policy\", \"ema\"]"],
                 "opponent" => &["loss.name=nash_md", "sampling.players=[\"policy\", \"mixture\"]"],
                 "single" => &["loss.name=rloo"],
+                "list" => &["loss.name=lipo"],
+                "sppo_list" | "list_mle" | "lipo" | "pro" => &["pairing.select=list"],
                 "rloo" | "grpo" | "reinforce++" | "ppo" if key == "loss.name" => &["pairing.select=single"],
                 "win_rate" => &["loss.name=sppo"],
                 _ => &[],

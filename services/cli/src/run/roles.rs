@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use joust_config::{
     Resolved, RunFile,
-    run::{LossName, LossSpec},
+    run::{LossName, LossSpec, Reads},
 };
 use joust_core::{ModelSet, Player, Release, Shutdown};
 use joust_engine::{Engine, ModelStore, Published, Snapshot};
 use joust_judges::Ask;
 use joust_learner::{Ended, State};
-use joust_losses::{GradientLoss, PairLoss};
+use joust_losses::{GradientLoss, ListLoss, PairLoss};
 use joust_model::Llama;
 use joust_pairs::{Filter, Label, PairingRules, Select};
 use joust_queue::{Queue, Settings as QueueSettings, open_embedded};
@@ -255,10 +255,11 @@ fn learner_config(resolved: &Resolved, parts: &Parts) -> joust_learner::Config {
 
 fn objective(run: &RunFile) -> anyhow::Result<Objective> {
     let (name, params) = (run.loss.written_name(), &run.loss.params);
-    if LossSpec::of(run.loss.name).is_some_and(|spec| spec.reads.is_gradient()) {
-        return Ok(Objective::Gradient(GradientLoss::from_name(&name, params)?));
-    }
-    Ok(Objective::Pair(PairLoss::from_name(&name, params)?))
+    Ok(match LossSpec::of(run.loss.name).map(|spec| spec.reads) {
+        Some(Reads::Opponent | Reads::Group) => Objective::Gradient(GradientLoss::from_name(&name, params)?),
+        Some(Reads::List) => Objective::List(ListLoss::from_name(&name, params)?),
+        _ => Objective::Pair(PairLoss::from_name(&name, params)?),
+    })
 }
 
 fn rules(run: &RunFile) -> PairingRules {
@@ -301,7 +302,7 @@ mod tests {
         run::{LOSSES, Loss, Reads},
         works::name_of,
     };
-    use joust_losses::{GradientLoss, PairLoss};
+    use joust_losses::{GradientLoss, ListLoss, PairLoss};
 
     #[test]
     fn run_file_and_losses_name_the_same_losses_and_keys() {
@@ -318,18 +319,22 @@ mod tests {
             let loss = PairLoss::from_name(name, &params).expect("its own keys");
             theirs.insert(((*name).to_owned(), keys.to_vec(), loss.needs_scores()));
         }
+        for (name, keys, _) in ListLoss::ALL {
+            theirs.insert(((*name).to_owned(), keys.to_vec(), false));
+        }
         for (name, keys) in GradientLoss::ALL {
             theirs.insert((name.to_owned(), keys.to_vec(), false));
         }
         assert_eq!(ours, theirs);
-        assert_eq!(ours.len(), 31);
+        assert_eq!(ours.len(), 35);
     }
 
     #[test]
     fn every_loss_has_a_line_in_the_documentation() {
         let page = std::fs::read_to_string("../../docs/algorithms.md").expect("the page");
         let gradients = GradientLoss::ALL.iter().map(|(name, _)| name);
-        for name in PairLoss::ALL.iter().map(|(name, ..)| name).chain(gradients) {
+        let lists = ListLoss::ALL.iter().map(|(name, ..)| name);
+        for name in PairLoss::ALL.iter().map(|(name, ..)| name).chain(lists).chain(gradients) {
             assert!(page.contains(&format!("| `{name}` |")), "{name}");
         }
     }

@@ -1,0 +1,123 @@
+//! List losses against the golden file, gaps in a list, and their edges.
+
+use serde_json::Value;
+use tch::{Kind, Tensor};
+
+use super::floats;
+use crate::{Error, ListLogps, ListOutput, Result, lipo_loss, list_mle_loss, pro_loss, sppo_list_loss};
+
+type Loss<'a> = &'a dyn Fn(&ListLogps<'_>) -> Result<ListOutput>;
+
+fn golden() -> Value {
+    serde_json::from_str(include_str!("../../testdata/tokens.json")).expect("valid JSON")
+}
+
+fn numbers(values: &Value) -> Vec<f64> {
+    values.as_array().expect("a list").iter().map(|value| value.as_f64().expect("a number")).collect()
+}
+
+/// The golden list: its columns, and the win rates of its scores under a sigmoid.
+fn column(name: &str) -> Vec<f64> {
+    let list = &golden()["list_inputs"];
+    if name != "win_rates" {
+        return numbers(&list[name]);
+    }
+    let scores = numbers(&list["score"]);
+    let rate = |s: &f64| scores.iter().map(|other| 1.0 / (1.0 + (other - s).exp())).sum::<f64>() / 4.0;
+    scores.iter().map(rate).collect()
+}
+
+/// Computes a loss on rows of answers; `None` is a gap.
+fn compute(loss: Loss<'_>, places: &[Option<usize>], labels: &str, kind: Kind) -> (f64, Vec<f64>) {
+    let row = |name: &str| {
+        let (column, junk) = (column(name), if name == "pi" { f64::NAN } else { 7.0 });
+        let values: Vec<f64> = places.iter().map(|place| place.map_or(junk, |i| column[i])).collect();
+        Tensor::from_slice(&values).unsqueeze(0).to_kind(kind)
+    };
+    let mask: Vec<f64> = places.iter().map(|place| f64::from(u8::from(place.is_some()))).collect();
+    let mask = Tensor::from_slice(&mask).unsqueeze(0).to_kind(kind);
+    let policy = row("pi").set_requires_grad(true);
+    let (reference, tokens, labels) = (row("ref"), row("len"), row(labels));
+    let inputs = ListLogps::new(&policy, &mask, &labels).with_reference(&reference).with_tokens(&tokens);
+    let output = loss(&inputs).expect("valid inputs");
+    assert_eq!(output.rewards.size(), policy.size());
+    output.per_list.sum(kind).backward();
+    let gradient = floats(&policy.grad().squeeze_dim(0));
+    let mut by_answer = vec![0.0; 4];
+    for (place, gradient) in places.iter().zip(gradient) {
+        match place {
+            Some(i) => by_answer[*i] = gradient,
+            None => assert_eq!(gradient, 0.0),
+        }
+    }
+    (output.per_list.double_value(&[0]), by_answer)
+}
+
+fn cases() -> [(&'static str, &'static str, Loss<'static>); 4] {
+    [
+        ("sppo_list", "win_rates", &|inputs| sppo_list_loss(inputs, 1e-3)),
+        ("list_mle_dpo_pl", "psi", &|inputs| list_mle_loss(inputs, 0.05)),
+        ("lipo_lambda_inv_discount", "psi", &|inputs| lipo_loss(inputs, 0.05)),
+        ("pro", "score", &|inputs| pro_loss(inputs, 0.05)),
+    ]
+}
+
+#[test]
+fn list_losses_match_the_golden_values_in_any_order_and_with_gaps() {
+    let orders: [&[Option<usize>]; 3] = [
+        &[Some(0), Some(1), Some(2), Some(3)],
+        &[Some(2), Some(0), Some(3), Some(1)],
+        &[None, Some(3), Some(0), None, Some(2), Some(1), None],
+    ];
+    for (name, labels, loss) in cases() {
+        let expected = &golden()["listwise"][name];
+        for (kind, relative) in [(Kind::Double, 1e-9), (Kind::Float, 1e-4)] {
+            for order in orders {
+                let (value, gradient) = compute(loss, order, labels, kind);
+                let wanted = expected["loss"].as_f64().expect("a number");
+                super::assert_close(name, value, wanted, relative, relative * 1e-3);
+                for (found, wanted) in gradient.iter().zip(numbers(&expected["d_pi"])) {
+                    super::assert_close(name, *found, wanted, relative, relative * 1e-3);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_overflows_far_from_the_reference() {
+    for (name, _, loss) in cases() {
+        let policy = Tensor::from_slice(&[-10.0f32, -410.0, -210.0]).unsqueeze(0).set_requires_grad(true);
+        let (reference, mask) = (policy.detach().full_like(-210.0), policy.detach().ones_like());
+        let labels = Tensor::from_slice(&[0.1f32, 0.9, 0.5]).unsqueeze(0);
+        let inputs = ListLogps::new(&policy, &mask, &labels).with_reference(&reference).with_tokens(&mask);
+        loss(&inputs).expect("valid inputs").per_list.sum(Kind::Float).backward();
+        assert!(floats(&policy.grad().squeeze_dim(0)).iter().all(|gradient| gradient.is_finite()), "{name}");
+    }
+}
+
+#[test]
+fn two_answers_are_a_pair() {
+    // List-MLE of two answers is DPO; LiPO a multiple of it.
+    let (value, gradient) = compute(&|inputs| list_mle_loss(inputs, 0.05), &[Some(0), Some(3)], "psi", Kind::Double);
+    let delta = (-20.0 + 21.0) - (-30.0 + 26.0);
+    super::assert_close("dpo", value, (1.0 + (-0.05f64 * delta).exp()).ln(), 1e-12, 0.0);
+    let (_, lipo) = compute(&|inputs| lipo_loss(inputs, 0.05), &[Some(0), Some(3)], "psi", Kind::Double);
+    super::assert_close("ratio", lipo[0] / gradient[0], lipo[3] / gradient[3], 1e-12, 0.0);
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_named() {
+    let (wide, narrow) = (
+        Tensor::ones([1, 3], (Kind::Double, tch::Device::Cpu)),
+        Tensor::ones([1, 2], (Kind::Double, tch::Device::Cpu)),
+    );
+    assert!(matches!(
+        sppo_list_loss(&ListLogps::new(&wide, &narrow, &wide).with_reference(&wide), 1.0),
+        Err(Error::Shape { name: "mask", .. })
+    ));
+    let inputs = ListLogps::new(&wide, &wide, &wide);
+    assert!(matches!(lipo_loss(&inputs, 1.0), Err(Error::Missing { setter: "with_reference", .. })));
+    assert!(matches!(pro_loss(&inputs, 0.1), Err(Error::Missing { setter: "with_tokens", .. })));
+    assert!(matches!(list_mle_loss(&inputs, 0.0), Err(Error::Param { name: "beta", .. })));
+}
