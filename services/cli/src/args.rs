@@ -49,6 +49,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// List the presets with their five choices, or show one as part of a run file.
     Presets(PresetsArgs),
+    /// Play the losses on games whose equilibria are known, and show where they end.
+    Games(GamesArgs),
     /// Check, explain or describe run files.
     Config(ConfigArgs),
     /// Check this machine: libtorch, threads, disk, memory.
@@ -60,6 +62,14 @@ pub enum Command {
 pub struct PresetsArgs {
     /// The preset to show.
     pub name: Option<String>,
+}
+
+/// Arguments of `joust games`.
+#[derive(Debug, clap::Args)]
+pub struct GamesArgs {
+    /// Draw the paths of the three-answer games into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// Arguments of `joust run`.

@@ -5,6 +5,7 @@ mod config_cmd;
 mod doctor;
 mod eval;
 mod evaluation;
+mod games;
 mod model;
 mod optim;
 mod presets;
@@ -46,6 +47,7 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::Sample(args) => runtime.block_on(sample::run(args)),
         Command::Eval(args) => runtime.block_on(eval::run(args)),
         Command::Presets(args) => presets::run(&args),
+        Command::Games(args) => games::run(&args),
         Command::Config(args) => config_cmd::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

@@ -8,7 +8,7 @@ use joust_config::{
 };
 use serde_json::Value;
 
-const STEPS: u64 = 24;
+const STEPS: u64 = 20;
 
 fn joust(args: &[&str]) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_joust")).args(args).output().expect("joust starts")
@@ -35,9 +35,9 @@ fn run(preset: &str, point: &Point, folder: &Path) -> Vec<Value> {
         format!("data.prompts={:?}", stories.join("prompts.jsonl").display().to_string()),
         format!("learner.steps={STEPS}"),
         format!("eval.every={STEPS}"),
-        "eval.prompts=128".into(),
+        "eval.prompts=96".into(),
         "learner.prompts_per_step=16".into(),
-        "sampling.num_generations=4".into(),
+        "sampling.num_generations=3".into(),
     ];
     let same = point.players.len() > 2;
     let wanted = sets.iter().filter(|set| same || !set.contains("num_generations"));

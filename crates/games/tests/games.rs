@@ -1,0 +1,75 @@
+//! Each method reaches the point that theory gives it, through the real pairing, losses and optimizer.
+
+use joust_games::{Game, Row, Show, dpo_point, draw, nash, nash_md_point, show};
+
+/// Points of the reference's tables, computed elsewhere.
+const NASH: [f64; 3] = [0.614_437_362_830_579_4, 0.130_826_533_819_539_96, 0.254_736_103_349_880_67];
+const NASH_MD: [(f64, [f64; 3]); 2] = [
+    (0.125, [0.626_937_729_076_724_7, 0.119_284_834_697_026_32, 0.253_777_436_226_248_9]),
+    (0.25, [0.641_303_484_237_116_5, 0.109_061_496_962_656_06, 0.249_635_018_800_227_32]),
+];
+const DPO: [f64; 3] = [0.323_917_630_575_654_15, 0.215_944_697_568_944_27, 0.460_137_671_855_401_5];
+const FOUR: [f64; 4] =
+    [0.458_827_565_299_150_5, 0.251_521_207_477_902_35, 0.204_863_400_906_978_08, 0.084_787_826_295_948_96];
+
+fn close(found: &[f64], expected: &[f64], tolerance: f64) {
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() < tolerance, "{found} {expected}");
+    }
+}
+
+#[test]
+fn the_solvers_agree_with_the_reference() {
+    let game = Game::noisy_cycle();
+    close(&nash(&game, 0.2), &NASH, 1e-9);
+    close(&nash(&Game::four(), 0.3), &FOUR, 1e-9);
+    close(&dpo_point(&game, 0.2), &DPO, 1e-9);
+    for (coef, point) in NASH_MD {
+        close(&nash_md_point(&game, 0.2, coef), &point, 1e-9);
+        let mixture = game.mixture(&point, coef);
+        assert!(game.exploitability(&mixture, 0.2 / (1.0 - coef)).abs() < 1e-12, "the mixture is the equilibrium");
+    }
+    assert!(game.exploitability(&NASH, 0.2).abs() < 1e-12);
+    assert!(game.exploitability(&DPO, 0.2) > 1e-3, "DPO's point is no equilibrium");
+    let even = [1.0 / 3.0; 3];
+    assert!(Game::cycle().duality_gap(&even).abs() < 1e-12);
+}
+
+fn rows<'a>(show: &'a Show, labels: &'a str) -> impl Iterator<Item = &'a Row> {
+    show.rows.iter().filter(move |row| row.labels == labels && !row.method.starts_with("sppo"))
+}
+
+#[test]
+fn every_method_reaches_its_point() {
+    let show = show().expect("it plays");
+    for row in rows(&show, "exact") {
+        assert!(row.distance() < if row.method == "dpo" { 5e-4 } else { 1e-5 }, "{row:?}");
+        if ["ipo", "nash_md (0)"].contains(&row.method.as_str()) {
+            assert!(row.gap < 1e-6, "{row:?}");
+        }
+        if row.method == "dpo" {
+            assert!(row.gap > 1e-3, "{row:?}");
+        }
+    }
+    for row in rows(&show, "drawn") {
+        assert!(row.distance() < 0.03, "{row:?}");
+        if ["ipo", "nash_md (0)"].contains(&row.method.as_str()) {
+            assert!(row.gap < 1e-3, "{row:?}");
+        }
+    }
+    assert_eq!(rows(&show, "exact").count() + rows(&show, "drawn").count(), 18);
+
+    let sppo = show.rows.last().expect("rows");
+    assert!(sppo.gap < 0.02, "the average of {} iterations: {sppo:?}", sppo.steps);
+    let (_, path, _) = show.paths.last().expect("paths");
+    let late = &path.policies[path.policies.len() / 2..];
+    let smallest = late.iter().map(|policy| Game::cycle().duality_gap(policy)).fold(f64::INFINITY, f64::min);
+    assert!(smallest > 0.1, "the last policies settle: {smallest}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("games.svg");
+    draw(&show, &file).expect("drawn");
+    let svg = std::fs::read_to_string(&file).expect("readable");
+    assert!(svg.starts_with("<svg") && show.paths.iter().all(|(name, ..)| svg.contains(name)));
+    assert!(draw(&show, &folder.path().join("none/games.svg")).is_err());
+}
