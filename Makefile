@@ -6,7 +6,7 @@ JOUST := $(CARGO_TARGET_DIR)/debug/joust
 JOUST_CACHE ?= $(HOME)/.cache/joust
 VENV := $(CURDIR)/.venv
 
-.PHONY: help setup build demo demo-smoke test test-kills lint bench docs venv clean
+.PHONY: help setup build demo demo-smoke test test-kills cycle lint bench docs venv clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ test: setup ## Run all tests; those that need the Python environment run if `mak
 	@cargo test --quiet --workspace
 	@cargo build --quiet -p joust -p joust-testkit
 	@python3 scripts/python_tests.py --venv $(VENV) --bin $(CARGO_TARGET_DIR)/debug
+
+cycle: build ## Play the cycle example over three seeds: a table, and docs/cycle.svg
+	@JOUST_CYCLE=$(CURDIR)/docs/cycle.svg cargo test --quiet -p joust --test cycle -- --nocapture
 
 test-kills: build ## Kill and resume a run 50 times and compare the weights
 	@JOUST_KILLS=50 cargo test --quiet -p joust --test kill_resume -- --nocapture

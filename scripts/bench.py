@@ -69,8 +69,9 @@ def figures(text):
     return {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+)", text)}
 
 
-def joust_pairs(args, folder, model, prompts, new, steps):
-    """Runs joust online DPO and returns its pairs per second after the first step."""
+def joust_pairs(args, folder, model, shape, preset):
+    """Runs joust with a preset of two answers and returns its prompts per second after the first step."""
+    prompts, new, steps = shape
     with open(os.path.join(folder, "prompts.jsonl"), "w") as file:
         for i in range(prompts * (steps + 2)):
             file.write(json.dumps({"prompt": f"Tell me about clause {i} of the license, in plain words."}) + "\n")
@@ -78,7 +79,7 @@ def joust_pairs(args, folder, model, prompts, new, steps):
     with open(path, "w") as file:
         file.write(RUN.format(model=model, new=new, prompts=prompts, steps=steps + 1))
     with tempfile.TemporaryDirectory(dir=folder) as out:
-        call(os.path.join(args.bin, "joust"), "run", path, "--set", f'output.dir="{out}/run"')
+        call(os.path.join(args.bin, "joust"), "run", path, "--set", f"preset={preset}", "--set", f'output.dir="{out}/run"')
         lines = [json.loads(line) for line in open(f"{out}/run/metrics.jsonl")]
     seconds = lines[-1]["time_s"] - lines[0]["time_s"]
     return steps * prompts / seconds
@@ -98,10 +99,12 @@ def bench(args, folder, name):
     rounds = []
     for _ in range(args.rounds):
         trl = figures(call(sys.executable, os.path.join(PEERS, "trl_online_dpo.py"), model, steps, prompts, new, "bf16"))
-        pairs = joust_pairs(args, folder, model, prompts, new, steps)
+        shape = (prompts, new, steps)
+        pairs = joust_pairs(args, folder, model, shape, "oaif-dpo")
+        nash = joust_pairs(args, folder, model, shape, "nash-md")
         hf = figures(call(sys.executable, os.path.join(PEERS, "hf_generate.py"), model, batch, prompt, new, "bf16"))
         ours = figures(call(os.path.join(args.bin, "speed"), model, batch, prompt, new, "bf16"))
-        rounds.append((pairs, trl["pairs_per_s"], ours, hf))
+        rounds.append((pairs, trl["pairs_per_s"], ours, hf, nash))
     median = lambda pick: statistics.median(pick(r) for r in rounds)
     size = int(config["hidden_size"]) * int(config["vocab_size"])
     parameters = os.path.getsize(os.path.join(model, "model.safetensors")) / 4
@@ -111,6 +114,8 @@ def bench(args, folder, name):
     pairs, trl = median(lambda r: r[0]), median(lambda r: r[1])
     print(f"{name} online_dpo pairs_per_s={pairs:.2f} trl={trl:.2f} ratio={median(lambda r: r[0] / r[1]):.2f} "
           f"bound={bound:.1f} share_of_bound={pairs / bound:.2f} (float32 masters; TRL pure bfloat16)")
+    print(f"{name} nash_md step_time={median(lambda r: r[0] / r[4]):.2f} x oaif-dpo's, "
+          f"mixture_token={median(lambda r: r[2]['mixture_cost']):.2f} x (policy + reference)")
     for key, what in (("gen_tokens_per_s", "generate"), ("train_tokens_per_s", "train")):
         print(f"{name} {what} tokens_per_s={median(lambda r: r[2][key]):.0f} hf={median(lambda r: r[3][key]):.0f} "
               f"ratio={median(lambda r: r[2][key] / r[3][key]):.2f}", flush=True)

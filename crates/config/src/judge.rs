@@ -17,6 +17,8 @@ pub enum JudgeConfig {
     RewardModel(RewardModelJudge),
     /// Knows a hidden utility and errs in planted ways; for tests and demos.
     Oracle(OracleJudge),
+    /// Knows what kind each answer is and how often each kind is preferred to each other, cycles included; for games, tests and demos.
+    Matrix(MatrixJudge),
 }
 
 /// A judge made of rules: the score of an answer is the sum over its rules.
@@ -244,6 +246,29 @@ impl Default for AskAgain {
     }
 }
 
+/// A judge that is a preference matrix over kinds of answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MatrixJudge {
+    /// Name that `feedback.judge` and `eval.judge` refer to.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Regular expression of each kind, searched anywhere in the answer; an answer is of the first kind that matches.
+    #[schemars(length(min = 1))]
+    pub patterns: Vec<String>,
+    /// Row i, column j: probability that kind i is preferred to kind j. Rows i and j must add up to 1 crosswise, with 0.5 on the
+    /// diagonal. Scores cannot say what a cycle says, so `feedback.ask` must not be `score`.
+    #[schemars(length(min = 1))]
+    pub preference: Vec<Vec<f64>>,
+    /// Probability that an answer of no kind is preferred to one of any kind; two of no kind are a tie.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub unmatched: f64,
+    /// How often and how long it is asked.
+    #[serde(default)]
+    pub ask_again: AskAgain,
+}
+
 impl JudgeConfig {
     /// Returns the name that the run file refers to.
     pub fn name(&self) -> &str {
@@ -251,6 +276,7 @@ impl JudgeConfig {
             Self::Rule(judge) => &judge.name,
             Self::RewardModel(judge) => &judge.name,
             Self::Oracle(judge) => &judge.name,
+            Self::Matrix(judge) => &judge.name,
         }
     }
 
@@ -260,6 +286,7 @@ impl JudgeConfig {
             Self::Rule(_) => "rule",
             Self::RewardModel(_) => "reward_model",
             Self::Oracle(_) => "oracle",
+            Self::Matrix(_) => "matrix",
         }
     }
 
@@ -269,6 +296,7 @@ impl JudgeConfig {
             Self::Rule(judge) => judge.scale,
             Self::RewardModel(judge) => judge.scale,
             Self::Oracle(judge) => judge.scale,
+            Self::Matrix(_) => 1.0,
         }
     }
 
@@ -278,6 +306,7 @@ impl JudgeConfig {
             Self::Rule(judge) => &judge.ask_again,
             Self::RewardModel(judge) => &judge.ask_again,
             Self::Oracle(judge) => &judge.ask_again,
+            Self::Matrix(judge) => &judge.ask_again,
         }
     }
 }

@@ -4,24 +4,10 @@ use joust_core::Player;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::run::{Ask, LOSSES, Label, Preset, ReferenceKind, Select};
+use crate::run::{LOSSES, ReferenceKind};
 
 /// Players that run.
 pub const PLAYERS: [Player; 4] = [Player::Policy, Player::Reference, Player::Mixture, Player::Ema];
-/// Questions that run.
-pub const ASKS: [Ask; 3] = [Ask::Score, Ask::Compare, Ask::Rank];
-/// Labels that run.
-pub const LABELS: [Label; 3] = [Label::Hard, Label::Soft, Label::Sampled];
-/// Selections that run.
-pub const SELECTS: [Select; 7] = [
-    Select::BestWorst,
-    Select::MaxRandom,
-    Select::AllPairs,
-    Select::WinRate,
-    Select::Opponent,
-    Select::List,
-    Select::Single,
-];
 /// References that run.
 pub const REFERENCES: [ReferenceKind; 2] = [ReferenceKind::Initial, ReferenceKind::Previous];
 /// Whether models are fetched from a hub, by id and revision.
@@ -35,11 +21,7 @@ pub fn of_key(key: &str) -> Option<Vec<String>> {
         Some(choices.iter().map(name_of).collect())
     }
     match key {
-        "preset" => all(&Preset::ALL),
         "sampling.players" => all(&PLAYERS),
-        "feedback.ask" => all(&ASKS),
-        "feedback.label" => all(&LABELS),
-        "pairing.select" => all(&SELECTS),
         "loss.name" => all(&LOSSES.map(|spec| spec.name)),
         "reference.kind" => all(&REFERENCES),
         _ => None,

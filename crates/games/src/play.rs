@@ -129,7 +129,15 @@ fn prepare(game: &Game, rollout: &Rollout, rules: &PairingRules, reference: &[f6
 }
 
 fn rules(select: Select, label: Label, seed: u64) -> PairingRules {
-    PairingRules { select, filters: Vec::new(), label, missing_eos_penalty: 0.0, score_scale: 1.0, seed }
+    PairingRules {
+        select,
+        filters: Vec::new(),
+        label,
+        missing_eos_penalty: 0.0,
+        score_scale: 1.0,
+        threshold: 0.85,
+        seed,
+    }
 }
 
 /// Returns the answer whose cumulated probability exceeds `u`.

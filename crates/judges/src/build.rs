@@ -6,7 +6,7 @@ use joust_config::judge::JudgeConfig;
 use joust_core::Provenance;
 use serde_json::Value;
 
-use crate::{Error, Judge, Oracle, Result, Retry, RewardModel, Rule, Scorer};
+use crate::{Error, Judge, Matrix, Oracle, Result, Retry, RewardModel, Rule, Scorer};
 
 /// Loaded reward models by the name of the judge that uses them.
 pub type Scorers = HashMap<String, Arc<dyn Scorer>>;
@@ -25,6 +25,7 @@ pub fn build(config: &JudgeConfig, scorers: &Scorers) -> Result<Arc<dyn Judge>> 
     let leaf: Arc<dyn Judge> = match config {
         JudgeConfig::Rule(rule) => Arc::new(Rule::new(provenance, rule)?),
         JudgeConfig::Oracle(oracle) => Arc::new(Oracle::new(provenance, oracle)?),
+        JudgeConfig::Matrix(matrix) => Arc::new(Matrix::new(provenance, matrix)?),
         JudgeConfig::RewardModel(model) => {
             let missing =
                 || Error::MissingScorer { judge: model.name.clone(), model: model.model.display().to_string() };

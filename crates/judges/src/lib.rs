@@ -1,4 +1,4 @@
-//! Judges: one trait, the rule, oracle and reward-model backends, and asking again.
+//! Judges: one trait, the rule, oracle, matrix and reward-model backends, and asking again.
 //!
 //! A judgement has a status, and there is no number that stands in for a failed one (R3). Which answers meet and what
 //! becomes of a probability is decided elsewhere (`joust-pairs`); models are run elsewhere and reach this crate as
@@ -7,6 +7,7 @@
 mod build;
 mod error;
 mod judge;
+mod matrix;
 mod oracle;
 mod retry;
 mod reward_model;
@@ -20,6 +21,7 @@ mod words;
 pub use build::{Scorers, build, config_hash};
 pub use error::{Error, Result};
 pub use judge::{Ask, CallContext, Candidate, Judge, JudgeItem};
+pub use matrix::Matrix;
 pub use oracle::Oracle;
 pub use retry::Retry;
 pub use reward_model::{RewardModel, Scorer};

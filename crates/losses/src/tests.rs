@@ -3,6 +3,7 @@
 //! `testdata/losses.json` is cut from the project's golden values, which PyTorch autograd computed in float64:
 //! `pc = torch.tensor(v["pc"], dtype=torch.float64, requires_grad=True)`, ..., `loss.backward()`, `d_pc = pc.grad`.
 
+mod closed_form;
 mod list;
 mod token;
 

@@ -93,8 +93,12 @@ fn candidates(judged: &Judged<'_>, refused: &mut BTreeMap<DropReason, u32>) -> V
     let Judged { rollout, beliefs, rules, .. } = judged;
     let all = rollout.completions.len();
     let eligible: Vec<usize> = (0..all).filter(|i| judged.takes_part(*i)).collect();
-    let pairs = select::pairs(rules.select, beliefs, &eligible, (rules.seed, rollout.task.position));
-    let wanted = if rules.select == Select::AllPairs { all * all.saturating_sub(1) / 2 } else { 1 };
+    let pairs = select::pairs(rules, beliefs, &eligible, rollout.task.position);
+    let wanted = match rules.select {
+        Select::AllPairs | Select::Rejection => all * all.saturating_sub(1) / 2,
+        Select::Ranked => all / 2,
+        _ => 1,
+    };
     if pairs.len() < wanted {
         refused.insert(DropReason::Filtered, (wanted - pairs.len()) as u32);
     }

@@ -14,6 +14,15 @@ pub enum Select {
     MaxRandom,
     /// Every two answers.
     AllPairs,
+    /// Every two answers of which one is preferred with more than [`PairingRules::threshold`] (RS-DPO,
+    /// <https://arxiv.org/abs/2402.10038>).
+    Rejection,
+    /// The strongest of all against the weakest of five drawn by the keyed generator, which is not too weak
+    /// (<https://arxiv.org/abs/2502.16825>).
+    SweetSpot,
+    /// The strongest against the weakest, the second against the last but one, and so on (OSP,
+    /// <https://arxiv.org/abs/2405.14103>).
+    Ranked,
     /// The answers that beat the others most and least often, with their win rates.
     WinRate,
     /// Each answer of the policy against the answers of all other players.
@@ -62,6 +71,8 @@ pub struct PairingRules {
     pub missing_eos_penalty: f64,
     /// Log-odds of preference per unit of score difference, above 0; 1 for a Bradley-Terry reward model.
     pub score_scale: f64,
+    /// Probability of preference that [`Select::Rejection`] asks for, in [1/2, 1); 0.85 in RS-DPO.
+    pub threshold: f64,
     /// Seed of the run, for [`Select::MaxRandom`].
     pub seed: u64,
 }
@@ -79,6 +90,10 @@ impl PairingRules {
         }
         if !scale.is_finite() || scale <= 0.0 {
             return Err(Error::Setting { name: "score_scale", value: scale, expected: "a finite number above 0" });
+        }
+        if !(0.5..1.0).contains(&self.threshold) {
+            let expected = "a number of at least 0.5 and below 1";
+            return Err(Error::Setting { name: "pairing.threshold", value: self.threshold, expected });
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use joust_config::{
 };
 use serde_json::Value;
 
-const STEPS: u64 = 20;
+const STEPS: u64 = 24;
 
 fn joust(args: &[&str]) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_joust")).args(args).output().expect("joust starts")
@@ -35,7 +35,7 @@ fn run(preset: &str, point: &Point, folder: &Path) -> Vec<Value> {
         format!("data.prompts={:?}", stories.join("prompts.jsonl").display().to_string()),
         format!("learner.steps={STEPS}"),
         format!("eval.every={STEPS}"),
-        "eval.prompts=96".into(),
+        "eval.prompts=128".into(),
         "learner.prompts_per_step=16".into(),
         "sampling.num_generations=3".into(),
     ];
@@ -70,12 +70,13 @@ fn every_preset_that_runs_raises_the_reward() {
         let metrics = run(&name, &point, folder.path());
         let scores: Vec<f64> = metrics.iter().filter_map(|line| line["objective/scores"].as_f64()).collect();
         let last = metrics.last().expect("lines");
-        assert!(last["eval/win_rate_low"].as_f64().expect("a rate") > 0.5, "{name}: {last}");
         if by_rank {
             assert!(scores.is_empty());
+            assert!(last["eval/win_rate_low"].as_f64().expect("a rate") > 0.5, "{name}: {last}");
         } else {
             let (slope, half) = slope(&scores);
             assert_eq!(scores.len() as u64, STEPS, "{name}");
+            println!("{name}: slope {slope:.4} +- {half:.4} a step");
             assert!(slope - half > 0.0, "{name}: slope {slope} +- {half}");
         }
         tried += 1;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Ask, LOSSES, LossName, LossSpec, Reads, ReferenceKind, RunFile};
 use crate::{
     Error,
-    judge::{JudgeConfig, Rule},
+    judge::{JudgeConfig, MatrixJudge, Rule, RuleJudge},
     suggest::nearest,
     works::{self, name_of},
 };
@@ -22,6 +22,7 @@ impl RunFile {
         let mut found = Problems { place, errors: Vec::new() };
         self.check_works(&mut found);
         self.check_judges(&mut found);
+        self.check_asking(&mut found);
         self.check_sampling(&mut found);
         self.check_loss(&mut found);
         self.check_learner(&mut found);
@@ -35,9 +36,6 @@ impl RunFile {
         for player in &players {
             found.runs("sampling.players", player, &works::PLAYERS);
         }
-        found.runs("feedback.ask", &self.feedback.ask, &works::ASKS);
-        found.runs("feedback.label", &self.feedback.label, &works::LABELS);
-        found.runs("pairing.select", &self.pairing.select, &works::SELECTS);
         found.runs("loss.name", &self.loss.name, &LOSSES.map(|spec| spec.name));
         found.runs("reference.kind", &self.reference.kind, &works::REFERENCES);
         if let Some(revision) = self.policy.revision.as_ref().filter(|_| !works::HUB) {
@@ -72,6 +70,13 @@ impl RunFile {
                     known: seen.iter().map(|name| (*name).to_owned()).collect(),
                 });
             }
+        }
+    }
+
+    fn check_asking(&self, found: &mut Problems<'_>) {
+        if self.feedback.ask == Ask::Score && matches!(self.training_judge(), Some(JudgeConfig::Matrix(_))) {
+            let reason = "the judge is a preference matrix, which has no scores; use \"compare\" or \"rank\"";
+            found.conflict("feedback.ask", "score", reason);
         }
     }
 
@@ -130,7 +135,7 @@ impl RunFile {
     fn check_answers(&self, spec: &LossSpec, found: &mut Problems<'_>) {
         let name = name_of(&spec.name);
         let (selects, players) = (spec.reads.selects(), &self.sampling.players);
-        if works::SELECTS.contains(&self.pairing.select) && !selects.contains(&self.pairing.select) {
+        if !selects.contains(&self.pairing.select) {
             let fit = selects.iter().map(|select| format!("\"{}\"", name_of(select))).collect::<Vec<_>>().join(" or ");
             let reason = format!("the loss {name} reads {}; use {fit}, or another loss", spec.reads.describe());
             found.conflict("pairing.select", &name_of(&self.pairing.select), &reason);
@@ -224,9 +229,37 @@ impl super::Optimization {
     }
 }
 
-/// Checks the rules of a judge: expressions that compile, lengths that exist.
+/// Checks what no single key of a judge can.
 fn check_judge(judge: &JudgeConfig, index: usize, found: &mut Problems<'_>) {
-    let JudgeConfig::Rule(judge) = judge else { return };
+    match judge {
+        JudgeConfig::Rule(judge) => check_rules(judge, index, found),
+        JudgeConfig::Matrix(judge) => check_matrix(judge, index, found),
+        JudgeConfig::RewardModel(_) | JudgeConfig::Oracle(_) => {}
+    }
+}
+
+/// Checks expressions that compile, and a matrix of probabilities that fits them.
+fn check_matrix(judge: &MatrixJudge, index: usize, found: &mut Problems<'_>) {
+    for (number, pattern) in judge.patterns.iter().enumerate() {
+        found.regex(&format!("judge.{index}.patterns.{number}"), pattern);
+    }
+    let (key, kinds, rows) = (format!("judge.{index}.preference"), judge.patterns.len(), &judge.preference);
+    if rows.len() != kinds || rows.iter().any(|row| row.len() != kinds) {
+        let reason = format!("there are {kinds} patterns; write {kinds} rows of {kinds} numbers");
+        found.conflict(&key, &format!("{} rows", rows.len()), &reason);
+        return;
+    }
+    for (i, j) in (0..kinds).flat_map(|i| (0..=i).map(move |j| (i, j))) {
+        let (there, back) = (rows[i][j], rows[j][i]);
+        if !(0.0..=1.0).contains(&there) || !(0.0..=1.0).contains(&back) || (there + back - 1.0).abs() > 1e-9 {
+            let reason = "the two must be probabilities that add up to 1, 0.5 on the diagonal";
+            found.conflict(&key, &format!("{there} in row {i}, column {j} and {back} crosswise"), reason);
+        }
+    }
+}
+
+/// Checks expressions that compile, and lengths that exist.
+fn check_rules(judge: &RuleJudge, index: usize, found: &mut Problems<'_>) {
     for (number, rule) in judge.rules.iter().enumerate() {
         let at = format!("judge.{index}.rules.{number}");
         match rule {

@@ -71,7 +71,14 @@ impl Reads {
     /// Lists the values of `pairing.select` that give it.
     pub fn selects(self) -> &'static [Select] {
         match self {
-            Self::Pairs | Self::ScoredPairs => &[Select::BestWorst, Select::MaxRandom, Select::AllPairs],
+            Self::Pairs | Self::ScoredPairs => &[
+                Select::BestWorst,
+                Select::MaxRandom,
+                Select::AllPairs,
+                Select::Rejection,
+                Select::SweetSpot,
+                Select::Ranked,
+            ],
             Self::WinRates => &[Select::WinRate],
             Self::Opponent => &[Select::Opponent],
             Self::List => &[Select::List],

@@ -75,13 +75,21 @@ pub struct Pairing {
     pub select: Select,
     /// Which pairs are refused, and counted.
     pub filters: Vec<Filter>,
+    /// Probability of preference that `select = "rejection"` asks for; RS-DPO's paper takes 0.85. Near 1 few pairs are left.
+    #[schemars(range(min = 0.5), extend("exclusiveMaximum" = 1.0))]
+    pub threshold: f64,
     /// Training again on examples that were applied before.
     pub replay: Replay,
 }
 
 impl Default for Pairing {
     fn default() -> Self {
-        Self { select: Select::default(), filters: vec![Filter::Ties, Filter::Identical], replay: Replay::default() }
+        Self {
+            select: Select::default(),
+            filters: vec![Filter::Ties, Filter::Identical],
+            threshold: 0.85,
+            replay: Replay::default(),
+        }
     }
 }
 

@@ -134,7 +134,7 @@ fn missing_keys_say_what_to_write() {
     assert!(without("schema = 1").starts_with("missing key schema in conf/run.toml: write an integer"));
     assert_eq!(
         without("kind = \"rule\""),
-        "missing key judge.0.kind in conf/run.toml: one of rule, reward_model, oracle"
+        "missing key judge.0.kind in conf/run.toml: one of rule, reward_model, oracle, matrix"
     );
     let judge = LEAST.find("[[judge]]").expect("there");
     assert!(
@@ -157,7 +157,7 @@ fn unknown_names_get_the_nearest_and_all() {
     assert_eq!(
         message(WHOLE, &["judge.main.kind=rul"]),
         "judge.0.kind = \"rul\" in --set judge.main.kind=rul is not known; did you mean rule?; known are rule, reward_model, \
-         oracle"
+         oracle, matrix"
     );
     let text = message(&changed("[\"policy\", \"policy\"]", "[\"policy\", \"polcy\"]"), &[]);
     assert!(
@@ -170,11 +170,6 @@ fn unknown_names_get_the_nearest_and_all() {
 fn what_cannot_run_yet_is_refused_with_what_can() {
     for (set, key, works) in [
         ("sampling.players=[\"policy\", \"past\"]", "sampling.players = past", "policy, reference, mixture, ema"),
-        (
-            "pairing.select=sweet_spot",
-            "pairing.select = sweet_spot",
-            "best_worst, max_random, all_pairs, win_rate, opponent, list, single",
-        ),
         (
             "loss.name=kto",
             "loss.name = kto",
@@ -232,6 +227,23 @@ fn rules_are_checked() {
         "judge.0.rules.2.length.max = 10 in conf/run.toml:36 does not go together with the rest: it is below length.min = \
          20; no answer can have that length"
     );
+}
+
+#[test]
+fn matrices_that_do_not_fit_are_named() {
+    let with = |patterns: &str, preference: &str, sets: &[&str]| {
+        let judge =
+            format!("[[judge]]\nname = \"m\"\nkind = \"matrix\"\npatterns = {patterns}\npreference = {preference}\n");
+        message(&format!("{LEAST}{judge}"), &[&["feedback.judge=m"], sets].concat())
+    };
+    let text = with("[\"a\", \"b\"]", "[[0.5]]", &[]);
+    assert!(text.contains("preference = 1 rows") && text.contains("write 2 rows of 2 numbers"), "{text}");
+    let text = with("[\"a\", \"b\"]", "[[0.5, 0.9], [0.2, 0.5]]", &[]);
+    assert!(text.contains("0.2 in row 1, column 0 and 0.9 crosswise"), "{text}");
+    let text = with("[\"(\"]", "[[0.5]]", &[]);
+    assert!(text.contains("judge.1.patterns.0"), "{text}");
+    let text = with("[\"a\"]", "[[0.5]]", &["feedback.ask=score"]);
+    assert!(text.starts_with("feedback.ask = score") && text.contains("has no scores"), "{text}");
 }
 
 #[test]

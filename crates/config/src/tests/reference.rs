@@ -73,7 +73,10 @@ fn what_is_said_to_run_is_accepted_and_nothing_else_of_the_choice() {
             assert_eq!(accepted, !line.contains("*(not yet)*"), "{key}: {line}");
             running.extend(accepted.then(|| name.to_owned()));
         }
-        let mut works = works::of_key(key).expect("a choice");
+        let Some(mut works) = works::of_key(key) else {
+            assert!(!running.is_empty(), "{key} lists nothing");
+            continue; // every line was accepted, and none said otherwise
+        };
         works.sort();
         running.sort();
         assert_eq!(running, works, "{key}");

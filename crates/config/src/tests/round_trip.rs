@@ -37,6 +37,11 @@ noise = 0.5
 tie_band = 0.1
 failure_rate = 0.25
 ask_again = { retries = 0 }
+[[judge]]
+name = "cycle"
+kind = "matrix"
+patterns = ["rock", "paper"]
+preference = [[0.5, 0.9], [0.1, 0.5]]
 "#;
     let first = run(&format!("{LEAST}{more}"), &["feedback.judge=rm"]).expect("valid");
     assert_eq!(again(&first).run, first.run);

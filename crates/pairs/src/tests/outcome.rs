@@ -170,3 +170,41 @@ fn win_rates_come_straight_from_the_matrix() {
     let sigma = 1.0 / (1.0 + (-0.5f64).exp());
     assert!((win_rates.expect("rates")[0] - (0.5 + sigma) / 2.0).abs() < 1e-15);
 }
+
+#[test]
+fn rejection_keeps_the_sure_pairs() {
+    // RS-DPO's worked case: scores 2, 0.5, 1 and -1.5 at 0.85 leave the last against each other one.
+    let outcome = outcome_of(&distinct(4), &scores(&[2.0, 0.5, 1.0, -1.5]), &rules(Select::Rejection, Label::Hard));
+    assert_eq!(pairs(&outcome), [(0, 3, 1.0), (1, 3, 1.0), (2, 3, 1.0)]);
+    assert_eq!(outcome.left_out, [(DropReason::Filtered, 3)]);
+    let unsure = outcome_of(&distinct(3), &scores(&[0.1, 0.2, 0.3]), &rules(Select::Rejection, Label::Hard));
+    assert_eq!(unsure.dropped, Some(DropReason::Filtered));
+    for threshold in [0.4, 1.0, f64::NAN] {
+        let bad = PairingRules { threshold, ..rules(Select::Rejection, Label::Hard) };
+        assert!(bad.validate().expect_err("refused").to_string().contains("pairing.threshold"));
+    }
+}
+
+#[test]
+fn the_sweet_spot_is_the_weakest_of_five() {
+    let given = [1.2, -0.7, 0.3, 2.4, 0.9, -1.9, 0.1, 1.6, -0.2, 0.5];
+    let mut rejected = std::collections::BTreeMap::new();
+    for seed in 0..400 {
+        let rules = PairingRules { seed, ..rules(Select::SweetSpot, Label::Hard) };
+        let [(chosen, loser, _)] = pairs(&outcome_of(&distinct(10), &scores(&given), &rules))[..] else {
+            panic!("one")
+        };
+        assert_eq!(chosen, 3);
+        *rejected.entry(loser).or_insert(0u32) += 1;
+    }
+    // Of nine others, the weakest is among five with 5/9, and the second weakest is then the pick with (4/9)(5/8).
+    let share = |i: u32| f64::from(rejected[&i]) / 400.0;
+    assert!((share(5) - 5.0 / 9.0).abs() < 0.08 && (share(1) - 20.0 / 72.0).abs() < 0.08, "{rejected:?}");
+    assert!(!rejected.contains_key(&7), "the second strongest is never the weakest of five");
+}
+
+#[test]
+fn ranks_meet_from_both_ends() {
+    let outcome = outcome_of(&distinct(5), &scores(&[0.0, 4.0, 1.0, 3.0, 2.0]), &rules(Select::Ranked, Label::Hard));
+    assert_eq!(pairs(&outcome), [(1, 0, 1.0), (3, 2, 1.0)]);
+}

@@ -21,7 +21,14 @@ fn answers() -> impl Strategy<Value = (Rollout, Vec<f64>)> {
 }
 
 fn any_rules() -> impl Strategy<Value = PairingRules> {
-    let select = prop_oneof![Just(Select::BestWorst), Just(Select::MaxRandom), Just(Select::AllPairs)];
+    let select = prop::sample::select(vec![
+        Select::BestWorst,
+        Select::MaxRandom,
+        Select::AllPairs,
+        Select::Rejection,
+        Select::SweetSpot,
+        Select::Ranked,
+    ]);
     let filters = prop::sample::subsequence(vec![Filter::Ties, Filter::Identical, Filter::Truncated], 0..=3);
     let label = prop_oneof![Just(Label::Hard), Just(Label::Soft)];
     (select, filters, label, 0u8..3, any::<u64>()).prop_map(|(select, filters, label, penalty, seed)| PairingRules {
@@ -30,6 +37,7 @@ fn any_rules() -> impl Strategy<Value = PairingRules> {
         label,
         missing_eos_penalty: f64::from(penalty),
         score_scale: 0.7,
+        threshold: 0.6,
         seed,
     })
 }
@@ -40,7 +48,11 @@ proptest! {
         let outcome = outcome_of(&rollout, &scores(&given), &rules);
         let k = rollout.completions.len();
         prop_assert_eq!(outcome.dropped.is_some(), outcome.examples.is_empty());
-        let wanted = match rules.select { Select::AllPairs => k * k.saturating_sub(1) / 2, _ => 1 };
+        let wanted = match rules.select {
+            Select::AllPairs | Select::Rejection => k * k.saturating_sub(1) / 2,
+            Select::Ranked => k / 2,
+            _ => 1,
+        };
         if outcome.dropped.is_none() {
             let left_out: u32 = outcome.left_out.iter().map(|(_, count)| count).sum();
             prop_assert_eq!(outcome.examples.len() + left_out as usize, wanted);
@@ -81,6 +93,7 @@ proptest! {
             label: Label::Hard,
             missing_eos_penalty: 0.0,
             score_scale: 1.0,
+            threshold: 0.85,
             seed,
         };
         let outcome = outcome_of(&rollout, &scores(&given), &rules);

@@ -1,7 +1,8 @@
 //! Times sampling and a supervised step at the shape of `peers/hf_generate.py`, and the machine's matrix rate beside them.
 //!
 //! usage: `speed MODEL BATCH PROMPT_TOKENS NEW_TOKENS [bf16]`
-//! prints: joust gen_tokens_per_s=.. train_tokens_per_s=.. matmul_gflops=..
+//! prints: joust gen_tokens_per_s=.. mixture_cost=.. train_tokens_per_s=.. matmul_gflops=..; the cost is that of a token drawn from a
+//! mixture, in (a policy token + a reference token)
 
 use std::{error::Error, path::Path, sync::Arc, time::Instant};
 
@@ -41,20 +42,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         |row: usize, n: usize| (0..n).map(|i| ((row * 7919 + i * 104_729) % 3990 + 10) as u32).collect::<Vec<_>>();
     let params = SamplingParams { temperature: 1.0, top_p: 1.0, top_k: 0, max_new_tokens: new, eos_ids: vec![] };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let generate = median(|| {
-        let prompts = (0..batch)
-            .map(|row| SamplePrompt { position: row as u64, prompt_ids: ids(row, prompt), samples: 0..1 })
-            .collect();
-        let request = SampleRequest {
-            prompts,
-            params: params.clone(),
-            seed: 0,
-            stream: Stream::Train,
-            source: Source::Model(model.clone()),
-        };
-        runtime.block_on(engine.submit(request).collect(batch))?;
-        Ok(())
-    })?;
+    let generate = |source: &Source| {
+        median(|| {
+            let prompts = (0..batch)
+                .map(|row| SamplePrompt { position: row as u64, prompt_ids: ids(row, prompt), samples: 0..1 })
+                .collect();
+            let (params, source) = (params.clone(), source.clone());
+            let request = SampleRequest { prompts, params, seed: 0, stream: Stream::Train, source };
+            runtime.block_on(engine.submit(request).collect(batch))?;
+            Ok(())
+        })
+    };
+    let alone = generate(&Source::Model(model.clone()))?;
+    // The reference answers as fast as the policy: its shape is the same.
+    let reference = Arc::new(Snapshot::new(&config, &weights, model.id.clone())?);
+    let mixed = generate(&Source::Mixture { policy: model, reference, coef: 0.125 })?;
     let schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 1e-6, warmup_steps: 0, total_steps: 1 };
     let mut master =
         Master::new(&config, &weights, Settings { adamw: AdamWParams::default(), schedule, max_grad_norm: 1.0 });
@@ -71,8 +73,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(())
     })?;
     println!(
-        "joust gen_tokens_per_s={:.1} train_tokens_per_s={:.1} matmul_gflops={:.1}",
-        (batch * new) as f64 / generate,
+        "joust gen_tokens_per_s={:.1} mixture_cost={:.2} train_tokens_per_s={:.1} matmul_gflops={:.1}",
+        (batch * new) as f64 / alone,
+        mixed / (2.0 * alone),
         (batch * (prompt + new)) as f64 / train,
         2.0 * (n * n * n) as f64 / matmul / 1e9
     );

@@ -267,11 +267,14 @@ fn rules(run: &RunFile) -> PairingRules {
         select: match run.pairing.select {
             joust_config::run::Select::MaxRandom => Select::MaxRandom,
             joust_config::run::Select::AllPairs => Select::AllPairs,
+            joust_config::run::Select::Rejection => Select::Rejection,
+            joust_config::run::Select::SweetSpot => Select::SweetSpot,
+            joust_config::run::Select::Ranked => Select::Ranked,
             joust_config::run::Select::WinRate => Select::WinRate,
             joust_config::run::Select::Opponent => Select::Opponent,
             joust_config::run::Select::Single => Select::Single,
             joust_config::run::Select::List => Select::List,
-            _ => Select::BestWorst,
+            joust_config::run::Select::BestWorst => Select::BestWorst,
         },
         filters: run
             .pairing
@@ -290,6 +293,7 @@ fn rules(run: &RunFile) -> PairingRules {
         },
         missing_eos_penalty: run.sampling.missing_eos_penalty,
         score_scale: run.training_judge().map_or(1.0, |judge| judge.scale()),
+        threshold: run.pairing.threshold,
         seed: run.seed,
     }
 }
