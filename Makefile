@@ -15,7 +15,7 @@ setup: ## Provide libtorch and cargo's configuration (does nothing when done)
 	@python3 scripts/setup.py
 
 build: setup
-	@cargo build --quiet -p joust
+	@cargo build --quiet --workspace
 
 demo: build ## Make the stories model happier by online DPO, in under 5 minutes on 2 cores
 	@python3 scripts/demo.py --joust $(JOUST) --run examples/stories/run.toml
@@ -25,7 +25,7 @@ demo-smoke: build ## The demo, shortened to under 3 minutes; fails unless the wi
 
 test: setup ## Run all tests; those that need the Python environment run if `make venv` made it
 	@cargo test --quiet --workspace
-	@cargo build --quiet -p joust -p joust-testkit
+	@cargo build --quiet --workspace
 	@python3 scripts/python_tests.py --venv $(VENV) --bin $(CARGO_TARGET_DIR)/debug
 
 cycle: build ## Play the cycle example over three seeds: a table, and docs/cycle.svg
@@ -41,7 +41,6 @@ lint: setup ## Formatting, clippy and documentation with warnings denied
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check; else echo "lint: cargo-deny is not installed, deny.toml was not checked (cargo install cargo-deny)"; fi
 
 bench: build venv ## Print speed beside TRL and Hugging Face, and the bound
-	@cargo build --quiet -p joust-testkit
 	@$(VENV)/bin/python scripts/bench.py --bin $(CARGO_TARGET_DIR)/debug
 
 docs: setup ## Build the API documentation into the target folder
