@@ -1,15 +1,10 @@
 //! What this build can run today, in one place: everything else that parses is refused with these lists.
 
-use joust_core::Player;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::run::{LOSSES, ReferenceKind};
+use crate::run::LOSSES;
 
-/// Players that run.
-pub const PLAYERS: [Player; 4] = [Player::Policy, Player::Reference, Player::Mixture, Player::Ema];
-/// References that run.
-pub const REFERENCES: [ReferenceKind; 2] = [ReferenceKind::Initial, ReferenceKind::Previous];
 /// Whether models are fetched from a hub, by id and revision.
 pub const HUB: bool = false;
 /// Whether low-rank adapters are trained.
@@ -21,9 +16,7 @@ pub fn of_key(key: &str) -> Option<Vec<String>> {
         Some(choices.iter().map(name_of).collect())
     }
     match key {
-        "sampling.players" => all(&PLAYERS),
         "loss.name" => all(&LOSSES.map(|spec| spec.name)),
-        "reference.kind" => all(&REFERENCES),
         _ => None,
     }
 }

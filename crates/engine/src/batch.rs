@@ -1,11 +1,14 @@
 //! Samples one batch: prompts are read once, their answers decoded together, finished rows dropped from the caches.
 
 use joust_core::{Finish, rng};
-use joust_model::{Device, Llama};
-use parking_lot::MutexGuard;
-use tch::{Kind, Tensor};
+use joust_model::Device;
+use tch::Tensor;
 
-use crate::{Error, Result, SamplePrompt, SampleRequest, Sampled, sampler::draw, source::Readers};
+use crate::{
+    Error, Result, SamplePrompt, SampleRequest, Sampled,
+    sampler::draw,
+    source::{Models, Prompts, Readers},
+};
 
 /// Rows are gathered anew when this share or less of them still runs: copying the cache costs about one decode step.
 const COMPACT_AT: f64 = 0.75;
@@ -64,7 +67,7 @@ pub(crate) fn run(
     }
     let (mut readers, mut logits) = {
         let _permit = device.acquire();
-        read_prompts(&models, request.params.max_new_tokens, prompts)
+        read_prompts(&models, request, prompts)
     };
     loop {
         let _permit = device.acquire();
@@ -83,11 +86,11 @@ pub(crate) fn run(
 
 /// Reads each prompt once and spreads caches and logits over its answers.
 fn read_prompts<'a>(
-    models: &'a [(MutexGuard<'_, Llama>, f64)],
-    max_new_tokens: usize,
+    models: &'a Models<'_>,
+    request: &SampleRequest,
     prompts: &[SamplePrompt],
 ) -> (Readers<'a>, Tensor) {
-    let model = &models[0].0;
+    let model = &models.first;
     let device = model.device();
     let longest = prompts.iter().map(|p| p.prompt_ids.len()).max().unwrap_or(1);
     let padding: Vec<i64> = prompts.iter().map(|p| (longest - p.prompt_ids.len()) as i64).collect();
@@ -96,15 +99,17 @@ fn read_prompts<'a>(
         let start = longest - prompt.prompt_ids.len();
         row[start..].iter_mut().zip(&prompt.prompt_ids).for_each(|(slot, id)| *slot = i64::from(*id));
     }
-    let ids = Tensor::from_slice(&ids).view([prompts.len() as i64, longest as i64]).to_device(device);
-    let padding = Tensor::from_slice(&padding).to_device(device);
-    let room = (model.config().max_position_embeddings as usize).min(max_new_tokens);
-    let (mut readers, logits) = Readers::prefill(models, &ids, &padding, (longest + room) as i64);
-    let spread: Vec<i64> =
-        prompts.iter().enumerate().flat_map(|(i, p)| p.samples.clone().map(move |_| i as i64)).collect();
-    let spread = Tensor::from_slice(&spread).to_device(device);
-    readers.select(&spread);
-    (readers, logits.index_select(0, &spread))
+    let room = (model.config().max_position_embeddings as usize).min(request.params.max_new_tokens);
+    let answers = |(prompt, p): (i64, &SamplePrompt)| {
+        p.samples.clone().map(move |sample| (prompt, request.source.mixes(sample))).collect::<Vec<_>>()
+    };
+    let prompts = Prompts {
+        ids: &Tensor::from_slice(&ids).view([prompts.len() as i64, longest as i64]).to_device(device),
+        padding: &Tensor::from_slice(&padding).to_device(device),
+        capacity: (longest + room) as i64,
+        answers: &(0i64..).zip(prompts).flat_map(answers).collect::<Vec<_>>(),
+    };
+    Readers::prefill(models, &prompts)
 }
 
 /// Draws the next token of every row; rows that are done draw too and are ignored.
@@ -155,8 +160,7 @@ fn compact(rows: &mut Vec<Row>, readers: &mut Readers<'_>, ids: Tensor) -> Tenso
         return ids;
     }
     let kept: Vec<i64> = (0i64..).zip(rows.iter()).filter(|(_, row)| !row.done).map(|(i, _)| i).collect();
-    let kept = Tensor::from_slice(&kept).to_kind(Kind::Int64).to_device(ids.device());
     readers.select(&kept);
     rows.retain(|row| !row.done);
-    ids.index_select(0, &kept)
+    ids.index_select(0, &Tensor::from_slice(&kept).to_device(ids.device()))
 }

@@ -48,6 +48,8 @@ pub struct Published {
     pub reference: Arc<Snapshot>,
     /// The averaged policy, where the run keeps one.
     pub ema: Option<Arc<Snapshot>>,
+    /// The policy of one publish ago, where the run keeps it.
+    pub past: Option<Arc<Snapshot>>,
 }
 
 /// Where the learner publishes and samplers look; a late reader skips to the newest.

@@ -142,7 +142,8 @@ fn two() -> [(Llama, Arc<Snapshot>); 2] {
 }
 
 fn mixed(policy: &Arc<Snapshot>, reference: &Arc<Snapshot>, coef: f64) -> SampleRequest {
-    let source = Source::Mixture { policy: policy.clone(), reference: reference.clone(), coef };
+    let source =
+        Source::Mixture { policy: policy.clone(), reference: reference.clone(), coef, mixed: (0..64).collect() };
     SampleRequest { source, ..request(policy, prompts(7)) }
 }
 
@@ -185,4 +186,23 @@ fn mixtures_end_in_their_parts() {
         "a model with itself is itself, and does not wait"
     );
     assert_ne!(alone(&policy), alone(&reference));
+}
+
+#[test]
+fn mixed_and_plain_answers_of_one_request_are_those_of_two() {
+    let [(_, policy), (_, reference)] = two();
+    let some = |indices: Vec<u32>| {
+        let source =
+            Source::Mixture { policy: policy.clone(), reference: reference.clone(), coef: 0.4, mixed: indices };
+        sample(64, SampleRequest { source, ..request(&policy, prompts(7)) })
+    };
+    let (plain, all) = (sample(64, request(&policy, prompts(7))), some(vec![0, 1, 2]));
+    for (found, (plain, all)) in some(vec![1]).into_iter().zip(plain.iter().zip(&all)) {
+        let wanted = if found.sample_index == 1 { all } else { plain };
+        assert_eq!(found.token_ids, wanted.token_ids);
+        for (a, b) in found.logprobs.iter().zip(&wanted.logprobs) {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+    }
+    assert!(plain.iter().zip(&all).any(|(a, b)| a.token_ids != b.token_ids));
 }

@@ -123,7 +123,7 @@ fn prepare(game: &Game, rollout: &Rollout, rules: &PairingRules, reference: &[f6
     let prepared = |mut example: joust_core::Example| {
         example.weight = weight;
         let known = example.answers.iter().map(|answer| known(answer.token_ids[0])).collect();
-        Prepared { example, known }
+        Prepared { example, known, foreign: Vec::new() }
     };
     outcome.examples.into_iter().map(prepared).collect()
 }

@@ -190,3 +190,45 @@ pub fn xpo_loss(inputs: &PairLogps, beta: f64, alpha: f64) -> Result<LossOutput>
     let per_pair = inputs.mix(|w, l| -(beta * (&h[w] - &h[l])).log_sigmoid() + alpha * &known);
     Ok(LossOutput::new(per_pair, &h, beta))
 }
+
+/// Computes length-desensitised DPO: tokens behind the shorter answer's length count `alpha` times, in the policy and in the reference.
+///
+/// `L = −log σ(β·(h̃c − h̃r))`, `h̃ = h_shared + α·h_tail` (Liu et al., <https://arxiv.org/abs/2409.06411>).
+///
+/// # Arguments, returns and errors
+/// As [`dpo_loss`] with tails; `alpha` in [0, 1]: 1 is DPO, 0 sees only the shared length.
+pub fn ld_dpo_loss(inputs: &PairLogps, beta: f64, alpha: f64) -> Result<LossOutput> {
+    positive("ld_dpo", [("beta", beta)])?;
+    check("ld_dpo", [("alpha", alpha)], "in [0, 1]", |a| (0.0..=1.0).contains(&a))?;
+    let (whole, tail) = (inputs.log_ratios("ld_dpo")?, inputs.tail_ratios("ld_dpo")?);
+    let h = [0, 1].map(|i: usize| &whole[i] - (1.0 - alpha) * &tail[i]);
+    let per_pair = inputs.mix(|w, l| -(beta * (&h[w] - &h[l])).log_sigmoid());
+    Ok(LossOutput::new(per_pair, &h, beta))
+}
+
+/// Computes reward-gap matching: the implicit margin is regressed on the judge's, `L = (β·Δ − η·(s⁺ − s⁻))²` (RPO's squared form in
+/// NeMo-Aligner; Nvidia, <https://arxiv.org/abs/2406.11704>).
+///
+/// # Arguments, returns and errors
+/// As [`dpo_loss`] with scores; `eta` at least 0 scales the judge's gap. Soft labels do not apply: the gap says how sure it is.
+pub fn reward_gap_loss(inputs: &PairLogps, beta: f64, eta: f64) -> Result<LossOutput> {
+    positive("reward_gap", [("beta", beta)])?;
+    not_negative("reward_gap", [("eta", eta)])?;
+    let h = inputs.log_ratios("reward_gap")?;
+    let per_pair = inputs.weigh((beta * (&h[0] - &h[1]) - eta * inputs.score_gap("reward_gap")?).square());
+    Ok(LossOutput::new(per_pair, &h, beta))
+}
+
+/// Computes reward-gap matching as a divergence: `L = KL(σ(η·(s⁺ − s⁻)) ‖ σ(β·Δ))` of the two Bernoulli distributions (as
+/// [`reward_gap_loss`], NeMo-Aligner's backward form).
+///
+/// # Arguments, returns and errors
+/// As [`reward_gap_loss`].
+pub fn reward_gap_kl_loss(inputs: &PairLogps, beta: f64, eta: f64) -> Result<LossOutput> {
+    positive("reward_gap_kl", [("beta", beta)])?;
+    not_negative("reward_gap_kl", [("eta", eta)])?;
+    let h = inputs.log_ratios("reward_gap_kl")?;
+    let (z, gap) = (beta * (&h[0] - &h[1]), eta * inputs.score_gap("reward_gap_kl")?);
+    let side = |sign: f64| (sign * &gap).sigmoid() * ((sign * &gap).log_sigmoid() - (sign * &z).log_sigmoid());
+    Ok(LossOutput::new(inputs.weigh(side(1.0) + side(-1.0)), &h, beta))
+}

@@ -17,6 +17,8 @@ pub struct PairLogps<'a> {
     scores: Option<[&'a Tensor; 2]>,
     win_rates: Option<[&'a Tensor; 2]>,
     from_reference: Option<&'a Tensor>,
+    matched: Option<[&'a Tensor; 2]>,
+    tails: Option<[[&'a Tensor; 2]; 2]>,
     p: Option<&'a Tensor>,
     weight: Option<&'a Tensor>,
 }
@@ -43,6 +45,8 @@ impl<'a> PairLogps<'a> {
             scores: None,
             win_rates: None,
             from_reference: None,
+            matched: None,
+            tails: None,
             p: None,
             weight: None,
         }
@@ -71,6 +75,17 @@ impl<'a> PairLogps<'a> {
     /// Adds 1 where the reference gave the chosen answer and 0 where it gave the rejected one, `[B]`.
     pub fn with_chosen_from_reference(self, mask: &'a Tensor) -> Self {
         Self { from_reference: Some(mask), ..self }
+    }
+
+    /// Adds what stands at the rank of each answer in the step's other distribution, in nats, `[B]`: see [`crate::aot_loss`].
+    pub fn with_matched(self, of_chosen: &'a Tensor, of_rejected: &'a Tensor) -> Self {
+        Self { matched: Some([of_chosen, of_rejected]), ..self }
+    }
+
+    /// Adds the part of each sum that lies behind the shorter answer's length, of chosen and rejected, `[B]`; the policy's carry the
+    /// gradient.
+    pub fn with_tails(self, policy: [&'a Tensor; 2], reference: [&'a Tensor; 2]) -> Self {
+        Self { tails: Some([policy, reference]), ..self }
     }
 
     /// Adds the probability in [0, 1] that chosen is the better answer, `[B]`; absent means 1, a hard label.
@@ -104,6 +119,12 @@ impl<'a> PairLogps<'a> {
             ("chosen_win_rates", self.win_rates.map(|w| w[0])),
             ("rejected_win_rates", self.win_rates.map(|w| w[1])),
             ("chosen_from_reference", self.from_reference),
+            ("matched_of_chosen", self.matched.map(|m| m[0])),
+            ("matched_of_rejected", self.matched.map(|m| m[1])),
+            ("policy_chosen_tail", self.tails.map(|[policy, _]| policy[0])),
+            ("policy_rejected_tail", self.tails.map(|[policy, _]| policy[1])),
+            ("ref_chosen_tail", self.tails.map(|[_, reference]| reference[0])),
+            ("ref_rejected_tail", self.tails.map(|[_, reference]| reference[1])),
             ("p", self.p),
             ("weight", self.weight),
         ];
@@ -164,6 +185,25 @@ impl<'a> PairLogps<'a> {
         let [chosen, rejected] = self.scores.ok_or(missing)?;
         let kind = self.policy_chosen.kind();
         Ok(chosen.detach().to_kind(kind) - rejected.detach().to_kind(kind))
+    }
+
+    /// Returns what stands at the rank of each answer, without gradient, `[B]`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without it.
+    pub(crate) fn matched(&self, loss: &'static str) -> Result<[Tensor; 2]> {
+        let missing = Error::Missing { loss, input: "what the step matches answers with", setter: "with_matched" };
+        Ok(self.matched.ok_or(missing)?.map(|values| values.detach().to_kind(self.policy_chosen.kind())))
+    }
+
+    /// Returns the log-ratios of the tails, `[B]`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without tails.
+    pub(crate) fn tail_ratios(&self, loss: &'static str) -> Result<[Tensor; 2]> {
+        let missing = Error::Missing { loss, input: "sums behind the shorter answer", setter: "with_tails" };
+        let [policy, reference] = self.tails.ok_or(missing)?;
+        Ok([policy[0] - reference[0].detach(), policy[1] - reference[1].detach()])
     }
 
     /// Returns log π of the answers that the reference gave, `[B]`.

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use crate::{
     Error, Result,
-    error::{not_negative, positive},
+    error::{check, not_negative, positive},
 };
 
 /// Summed log-probs of the answers of a batch of prompts, borrowed, in nats.
@@ -13,10 +13,11 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct ListLogps<'a> {
     policy: &'a Tensor,
-    mask: &'a Tensor,
+    pub(crate) mask: &'a Tensor,
     labels: &'a Tensor,
     reference: Option<&'a Tensor>,
     tokens: Option<&'a Tensor>,
+    from_reference: Option<&'a Tensor>,
 }
 
 /// What a list loss returns; the caller reduces over prompts.
@@ -32,7 +33,7 @@ impl<'a> ListLogps<'a> {
     /// Starts from log π(y|x), which carries the gradient, 1 for answers and 0 for gaps, and what the answers are ranked by:
     /// win rates in [0, 1], or scores for [`pro_loss`].
     pub fn new(policy: &'a Tensor, mask: &'a Tensor, labels: &'a Tensor) -> Self {
-        Self { policy, mask, labels, reference: None, tokens: None }
+        Self { policy, mask, labels, reference: None, tokens: None, from_reference: None }
     }
 
     /// Adds log π_ref(y|x), without gradient.
@@ -43,6 +44,11 @@ impl<'a> ListLogps<'a> {
     /// Adds the lengths in completion tokens.
     pub fn with_tokens(self, tokens: &'a Tensor) -> Self {
         Self { tokens: Some(tokens), ..self }
+    }
+
+    /// Adds 1 where the reference gave the answer, else 0.
+    pub fn with_from_reference(self, mask: &'a Tensor) -> Self {
+        Self { from_reference: Some(mask), ..self }
     }
 
     fn check(&self) -> Result<()> {
@@ -56,6 +62,7 @@ impl<'a> ListLogps<'a> {
             ("labels", Some(self.labels)),
             ("reference", self.reference),
             ("tokens", self.tokens),
+            ("from_reference", self.from_reference),
         ];
         for (name, tensor) in named {
             let Some(tensor) = tensor else { continue };
@@ -93,6 +100,14 @@ impl<'a> ListLogps<'a> {
     /// Returns where each rank's answer is, the strongest first and gaps last, `[B, K]`.
     fn order(&self) -> Tensor {
         self.labels().masked_fill(&self.mask.eq(0.0), f64::NEG_INFINITY).argsort_stable(true, 1, true)
+    }
+
+    /// Returns 1 for the `count` best (or, `from_worst`, the worst) answers of each prompt and 0 for the others, `[B, K]`.
+    fn ranked(&self, count: &Tensor, from_worst: bool) -> Tensor {
+        let place = self.order().argsort(1, false).to_kind(self.policy.kind());
+        let place = if from_worst { self.counts().unsqueeze(1) - 1.0 - place } else { place };
+        let there = place.lt_tensor(&count.unsqueeze(1)).logical_and(&self.mask.gt(0.0));
+        there.to_kind(self.policy.kind())
     }
 
     /// Returns the answers of each prompt, at least 1, `[B]`.
@@ -187,4 +202,41 @@ pub fn pro_loss(inputs: &ListLogps, lambda: f64) -> Result<ListOutput> {
         total += (all - own).masked_fill(&gone.select(1, 0), 0.0);
     }
     Ok(ListOutput { per_list: total, rewards: inputs.only(&inputs.policy.detach()) })
+}
+
+/// Computes distributional dispreference optimization, D2O: the worst answer is pushed below the average of the policy's others,
+/// `L = −log σ(β/(K−1)·Σ_i h_i − α·h_worst)` (Duan et al., <https://arxiv.org/abs/2403.03419>).
+///
+/// # Arguments, returns and errors
+/// As [`sppo_list_loss`]; labels rank the answers. `beta` above 0 and `alpha` at least 0, 0.1 each in the paper with 11 others.
+pub fn d2o_loss(inputs: &ListLogps, beta: f64, alpha: f64) -> Result<ListOutput> {
+    positive("d2o", [("beta", beta)])?;
+    not_negative("d2o", [("alpha", alpha)])?;
+    let h = inputs.log_ratios("d2o")?;
+    let others = (inputs.counts() - 1.0).clamp_min(1.0);
+    let worst = inputs.ranked(&others.ones_like(), true);
+    let mean = sum(&(inputs.only(&(1.0 - &worst)) * &h)) / others;
+    Ok(ListOutput { per_list: -(beta * mean - alpha * sum(&(worst * &h))).log_sigmoid(), rewards: beta * h.detach() })
+}
+
+/// Computes preference optimization as probabilistic inference, PMPO: `L = −α·mean_{D⁺} log π + (1−α)·mean_{D⁻} log π + β·KL(π_ref‖π)`, D⁺ and D⁻
+/// the better and the worse half of a prompt's answers (Abdolmaleki et al., <https://arxiv.org/abs/2410.04166>).
+///
+/// The divergence is the mean of `log π_ref − log π` over the answers that the reference gave, whose expectation and gradient are the
+/// divergence's; the paper sums it over the vocabulary on such answers.
+///
+/// # Arguments, returns and errors
+/// As [`sppo_list_loss`], and [`Error::Missing`] without who answered; `alpha` in [0, 1], 0.5 in the paper; `beta` at least 0, 0.5 there: with
+/// α < 1 and too little of it the loss has no lower bound.
+pub fn pmpo_loss(inputs: &ListLogps, alpha: f64, beta: f64) -> Result<ListOutput> {
+    not_negative("pmpo", [("beta", beta)])?;
+    check("pmpo", [("alpha", alpha)], "in [0, 1]", |a| (0.0..=1.0).contains(&a))?;
+    let h = inputs.log_ratios("pmpo")?;
+    let missing = Error::Missing { loss: "pmpo", input: "who answered", setter: "with_from_reference" };
+    let given = inputs.only(inputs.from_reference.ok_or(missing)?);
+    let (policy, half) = (inputs.only(inputs.policy), (inputs.counts() / 2.0).floor());
+    let mean = |mask: Tensor| sum(&(mask * &policy)) / half.clamp_min(1.0);
+    let divergence = -sum(&(&given * &h)) / sum(&given).clamp_min(1.0);
+    let pull = (1.0 - alpha) * mean(inputs.ranked(&half, true)) - alpha * mean(inputs.ranked(&half, false));
+    Ok(ListOutput { per_list: pull + beta * divergence, rewards: h.detach() })
 }

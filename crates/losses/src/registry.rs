@@ -1,10 +1,10 @@
-//! The losses on pairs and on lists by name: closed choices, so that a missing case is a compile error.
+//! The losses on pairs, on lists and on single answers by name: closed choices, so that a missing case is a compile error.
 
 use std::collections::BTreeMap;
 
 use crate::{
-    Error, ListLogps, ListOutput, LossOutput, PairLogps, Result, anchored::*, dpo::*, ipo::*, likelihood::*, list::*,
-    slic::*,
+    Error, ListLogps, ListOutput, LossOutput, PairLogps, Result, SingleLogps, SingleOutput, anchored::*, divergence::*,
+    dpo::*, ipo::*, likelihood::*, list::*, single::*, slic::*, transport::*,
 };
 
 /// Writes a choice, its names, its keys and its calls from one list.
@@ -78,6 +78,13 @@ losses! {
     DpoShift = "dpo_shift", dpo_shift_loss(beta, lambda), reference;
     Discopop = "discopop", discopop_loss(beta, tau), reference;
     ExoPair = "exo_pair", exo_pair_loss(beta, label_smoothing), reference;
+    DpoJs = "dpo_js", dpo_js_loss(beta), reference;
+    DpoAlpha = "dpo_alpha", dpo_alpha_loss(beta, alpha), reference;
+    LdDpo = "ld_dpo", ld_dpo_loss(beta, alpha), reference;
+    RewardGap = "reward_gap", reward_gap_loss(beta, eta), reference;
+    RewardGapKl = "reward_gap_kl", reward_gap_kl_loss(beta, eta), reference;
+    Aot = "aot", aot_loss(beta, label_smoothing), reference;
+    AotUnpaired = "aot_unpaired", aot_unpaired_loss(beta, label_smoothing), reference;
     Xpo = "xpo", xpo_loss(beta, alpha), reference;
     Ipo = "ipo", ipo_loss(beta), reference;
     IpoAvg = "ipo_avg", ipo_avg_loss(beta), reference;
@@ -104,6 +111,16 @@ losses! {
     ListMle = "list_mle", list_mle_loss(beta), reference;
     Lipo = "lipo", lipo_loss(beta), reference;
     Pro = "pro", pro_loss(lambda), policy;
+    D2o = "d2o", d2o_loss(beta, alpha), reference;
+    Pmpo = "pmpo", pmpo_loss(alpha, beta), reference;
+}
+
+losses! {
+    /// A loss on single answers with its hyper-parameters, which are explained at its function.
+    SingleLoss(SingleLogps) -> SingleOutput;
+    Kto = "kto", kto_loss(beta, desirable_weight, undesirable_weight), reference;
+    BcoUnpaired = "bco_unpaired", bco_unpaired_loss(beta), reference;
+    Dro = "dro", dro_loss(beta), reference;
 }
 
 impl PairLoss {
@@ -114,6 +131,11 @@ impl PairLoss {
 
     /// Returns whether the judge's scores are read.
     pub fn needs_scores(&self) -> bool {
-        matches!(self, Self::Odpo { .. })
+        matches!(self, Self::Odpo { .. } | Self::RewardGap { .. } | Self::RewardGapKl { .. })
+    }
+
+    /// Returns whether answers are matched with others of the step, so that all of its log-probabilities must be known.
+    pub fn needs_matching(&self) -> bool {
+        matches!(self, Self::Aot { .. } | Self::AotUnpaired { .. })
     }
 }

@@ -102,6 +102,7 @@ fn parts(master: &Master) -> Vec<(&'static str, &BTreeMap<String, Tensor>)> {
     let mut parts =
         vec![("master", &master.weights.0), ("adam_first", &optimizer.first), ("adam_second", &optimizer.second)];
     parts.extend(master.average.as_ref().map(|average| ("average", &average.weights.0)));
+    parts.extend(master.past.as_ref().map(|past| ("past", &past.weights.0)));
     parts
 }
 

@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 
 use crate::{
     Result,
+    single::rewards,
     trainer::{Known, Micro, Prepared, Sums},
 };
 
@@ -25,12 +26,6 @@ pub(crate) fn problem(loss: &GradientLoss, example: &Example) -> Option<String> 
     }
     let known = answers.iter().all(|answer| answer.behavior_logprobs.len() == answer.token_ids.len());
     (!known).then(|| "its answers have no log-probs of their sampling, which a policy gradient needs".to_owned())
-}
-
-/// Returns what the judge gave each answer of a group: its score, or its win rate where there are none.
-fn rewards(example: &Example) -> Vec<f64> {
-    let Target::Group { win_rates } = &example.target else { return Vec::new() };
-    example.answers.iter().zip(win_rates).map(|(answer, rate)| answer.score.unwrap_or(*rate)).collect()
 }
 
 /// Returns log π_old − log π_ref of each token of an answer, in nats.

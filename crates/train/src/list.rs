@@ -1,6 +1,6 @@
 //! Losses on the ranked answers of a prompt.
 
-use joust_core::{Example, Target};
+use joust_core::{Answer, Example, Player, Target};
 use joust_losses::{ListLogps, ListLoss};
 use tch::{Kind, Tensor};
 
@@ -28,6 +28,10 @@ fn labels(loss: &ListLoss, example: &Example) -> Vec<f64> {
     }
 }
 
+fn from_reference(answer: &Answer) -> f64 {
+    f64::from(u8::from(answer.player == Player::Reference))
+}
+
 /// Computes the micro-batch's share of the mean over all prompts of the step; carries the gradient.
 pub(crate) fn loss(loss: &ListLoss, micro: &Micro<'_>, sums: &mut Sums) -> Result<Tensor> {
     let width = micro.examples().map(|example| example.answers.len()).max().unwrap_or(1) as i64;
@@ -40,15 +44,23 @@ pub(crate) fn loss(loss: &ListLoss, micro: &Micro<'_>, sums: &mut Sums) -> Resul
         let flat = Tensor::zeros([micro.batch.len() as i64 * width], (values.kind(), values.device()));
         flat.index_copy(0, &slots, values).view([-1, width]) // [prompts, K]
     };
-    let (policy, reference) =
-        (micro.sequences.sums(micro.logprobs), micro.sequences.sums(&micro.tokens(|k| &k.reference)));
+    let policy = micro.sequences.sums(micro.logprobs);
+    let reference = micro.reference().map(|tokens| micro.sequences.sums(&tokens));
     let tokens = micro.column(micro.sequences.lengths().iter().map(|tokens| *tokens as f64));
     let labels = micro.column(micro.examples().flat_map(|example| labels(loss, example)));
     let mask = table(&tokens.ones_like());
-    let tables = [&policy, &reference, &tokens, &labels].map(table);
-    let inputs = ListLogps::new(&tables[0], &mask, &tables[3]).with_reference(&tables[1]).with_tokens(&tables[2]);
+    let tables = [&policy, &tokens, &labels].map(table);
+    let held_to = reference.as_ref().map(table);
+    let given = micro.column(micro.examples().flat_map(|example| &example.answers).map(from_reference));
+    let given = table(&given);
+    let mut inputs = ListLogps::new(&tables[0], &mask, &tables[2]).with_tokens(&tables[1]).with_from_reference(&given);
+    if let Some(held_to) = &held_to {
+        inputs = inputs.with_reference(held_to);
+    }
     let output = loss.compute(&inputs)?;
-    sums.add("objective/kl", &(policy.detach() - &reference));
+    if let Some(reference) = &reference {
+        sums.add("objective/kl", &(policy.detach() - reference));
+    }
     sums.add("objective/entropy", &-policy.detach());
     sums.add("rewards/best", &output.rewards.select(1, 0));
     let weight = micro.column(micro.examples().map(|example| example.weight));

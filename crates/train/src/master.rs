@@ -9,7 +9,7 @@ use joust_model::{Llama, ModelConfig, Weights};
 use joust_torch::{clear_grad, compute_copy, square_sum, version};
 use tch::{Kind, Tensor};
 
-use crate::{AdamW, AdamWParams, Average, Error, Result, Schedule};
+use crate::{AdamW, AdamWParams, Average, Error, Past, Result, Schedule};
 
 /// How weights are updated.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,6 +42,8 @@ pub struct Master {
     pub optimizer: AdamW,
     /// The averaged policy, where one is kept.
     pub average: Option<Average>,
+    /// The policy of one publish ago, where it is kept.
+    pub past: Option<Past>,
     settings: Settings,
     matrices: Vec<Matrix>,
     /// What the model reads instead of each master, rounded to the config's kind; empty when that is float32.
@@ -102,12 +104,27 @@ impl Master {
         let weights = Weights(leaves);
         let optimizer = AdamW::new(settings.adamw, &weights);
         let versions = RefCell::new(weights.0.iter().map(|(name, tensor)| (name.clone(), version(tensor))).collect());
-        Self { config: config.clone(), weights, optimizer, average: None, settings, matrices, copies, versions }
+        Self {
+            config: config.clone(),
+            weights,
+            optimizer,
+            average: None,
+            past: None,
+            settings,
+            matrices,
+            copies,
+            versions,
+        }
     }
 
     /// Keeps an average of the masters from here on.
     pub fn keep_average(&mut self, decay: f64) {
         self.average = Some(Average::new(decay, &self.weights));
+    }
+
+    /// Keeps the policy of one publish ago from here on.
+    pub fn keep_past(&mut self) {
+        self.past = Some(Past::new(&self.weights));
     }
 
     /// Builds the model that computes with the masters in the config's kind; gradients reach the masters, in float32.

@@ -41,8 +41,11 @@ fn win_rates(micro: &Micro<'_>, side: usize) -> Option<Tensor> {
 pub(crate) fn loss(loss: &PairLoss, micro: &Micro<'_>, sums: &mut Sums) -> Result<Tensor> {
     let side = |logps: &Tensor, side: i64| logps.view([-1, 2]).select(1, side).contiguous();
     let policy = micro.sequences.sums(micro.logprobs);
-    let reference = micro.sequences.sums(&micro.tokens(|known| &known.reference));
-    let (policy, reference) = ([0, 1].map(|i| side(&policy, i)), [0, 1].map(|i| side(&reference, i)));
+    let policy = [0, 1].map(|i| side(&policy, i));
+    let reference = micro.reference().map(|tokens| {
+        let sums = micro.sequences.sums(&tokens);
+        [0, 1].map(|i| side(&sums, i))
+    });
     let column = |value: &dyn Fn(&Example) -> f64| micro.column(micro.examples().map(value));
     let lengths = [0, 1].map(|i: usize| column(&|e| e.answers[i].token_ids.len() as f64));
     let scores = [0, 1].map(|i: usize| column(&|e| e.answers[i].score.unwrap_or_default()));
@@ -50,31 +53,61 @@ pub(crate) fn loss(loss: &PairLoss, micro: &Micro<'_>, sums: &mut Sums) -> Resul
     let from_reference = column(&|e| f64::from(u8::from(e.answers[0].player == Player::Reference)));
     let rates = [0, 1].map(|i| win_rates(micro, i));
     let mut inputs = PairLogps::new(&policy[0], &policy[1])
-        .with_reference(&reference[0], &reference[1])
         .with_tokens(&lengths[0], &lengths[1])
         .with_chosen_from_reference(&from_reference)
         .with_weight(&weight);
+    if let Some([chosen, rejected]) = &reference {
+        inputs = inputs.with_reference(chosen, rejected);
+    }
     if micro.examples().any(|example| p_of(example) != 1.0) {
         inputs = inputs.with_p(&p);
     }
     if loss.needs_scores() {
         inputs = inputs.with_scores(&scores[0], &scores[1]);
     }
+    let matched = [0, 1].map(|i: usize| micro.column(micro.coupled.matched.iter().map(|values| values[i])));
+    if loss.needs_matching() {
+        inputs = inputs.with_matched(&matched[0], &matched[1]);
+    }
+    let tails = tails(loss, micro);
+    if let Some([policy, reference]) = &tails {
+        inputs = inputs.with_tails(policy.each_ref(), reference.each_ref());
+    }
     if let [Some(better), Some(worse)] = &rates {
         inputs = inputs.with_win_rates(better, worse);
     }
     let output = loss.compute(&inputs)?;
-    record(sums, &output, &policy, &reference);
+    record(sums, &output, &policy, reference.as_ref());
     Ok(output.per_pair.sum(Kind::Float) / micro.totals.examples)
 }
 
+/// Sums what lies behind the shorter answer of each pair, of policy and reference, chosen and rejected, if the loss reads it.
+fn tails(loss: &PairLoss, micro: &Micro<'_>) -> Option<[[Tensor; 2]; 2]> {
+    if !matches!(loss, PairLoss::LdDpo { .. }) {
+        return None;
+    }
+    let behind = |pair: &[usize]| {
+        let shared = pair[0].min(pair[1]);
+        pair.iter().flat_map(move |tokens| (0..*tokens).map(move |t| if t < shared { 0.0 } else { 1.0 })).collect()
+    };
+    let lengths = micro.sequences.lengths();
+    let mask = micro.column(lengths.chunks_exact(2).flat_map(|pair| -> Vec<f64> { behind(pair) }));
+    let reference = micro.tokens(|known| &known.reference);
+    let sides = |values: &Tensor| {
+        let sums = micro.sequences.sums(&(values * &mask)).view([-1, 2]);
+        [0, 1].map(|side| sums.select(1, side).contiguous())
+    };
+    Some([sides(micro.logprobs), sides(&reference)])
+}
+
 /// Adds one micro-batch to the sums of the step; names and meanings are those of TRL's online DPO trainer.
-fn record(sums: &mut Sums, output: &LossOutput, policy: &[Tensor; 2], reference: &[Tensor; 2]) {
+fn record(sums: &mut Sums, output: &LossOutput, policy: &[Tensor; 2], reference: Option<&[Tensor; 2]>) {
     let [chosen, rejected] = [0, 1].map(|side: usize| policy[side].detach());
-    let kl = ((&chosen - &reference[0]) + (&rejected - &reference[1])) / 2.0;
+    if let Some(reference) = reference {
+        sums.add("objective/kl", &(((&chosen - &reference[0]) + (&rejected - &reference[1])) / 2.0));
+    }
     let entropy = -(&chosen + &rejected) / 2.0;
     let (better, worse) = (&output.chosen_rewards, &output.rejected_rewards);
-    sums.add("objective/kl", &kl);
     sums.add("objective/entropy", &entropy);
     sums.add("rewards/chosen", better);
     sums.add("rewards/rejected", worse);

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use joust_core::Example;
-use joust_losses::{GradientLoss, ListLoss, PairLoss};
+use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
 use joust_model::{Device, Llama};
 use tch::{Kind, Tensor};
 
-use crate::{Error, Master, Result, SequenceBatch, gradient, list, pair};
+use crate::{
+    Error, Master, Result, SequenceBatch,
+    coupling::{Coupled, couple},
+    gradient, list, pair, single,
+};
 
 /// What is minimised, by what it reads.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,6 +22,8 @@ pub enum Objective {
     List(ListLoss),
     /// A policy gradient on the tokens of answers.
     Gradient(GradientLoss),
+    /// A loss on answers that are compared with nothing but the step's average.
+    Single(SingleLoss),
 }
 
 /// An example with what is computed once before its first epoch.
@@ -27,12 +33,23 @@ pub struct Prepared {
     pub example: Example,
     /// What is known of each of its answers.
     pub known: Vec<Known>,
+    /// Answers to another prompt of the step, for KTO; else empty.
+    pub foreign: Vec<Foreign>,
+}
+
+/// An answer to another prompt, as an answer to this one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Foreign {
+    /// Its tokens.
+    pub token_ids: Vec<u32>,
+    /// log π_ref of them after this example's prompt, in nats.
+    pub reference: f32,
 }
 
 /// What is computed of an answer before its first epoch, one number a token.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Known {
-    /// log π_ref in nats, under the reference that the manifest names.
+    /// log π_ref in nats, under the reference that the manifest names; empty where the policy is held to nothing.
     pub reference: Vec<f32>,
     /// Advantages, for policy gradients; no unit.
     pub advantages: Vec<f32>,
@@ -53,7 +70,7 @@ pub struct Trainer {
     /// The critic's, for objectives that have one: a decoder with a scalar head.
     pub critic: Option<Master>,
     objective: Objective,
-    device: Device,
+    pub(crate) device: Device,
 }
 
 /// Counts over the whole step, which its losses are means over.
@@ -105,6 +122,7 @@ pub(crate) struct Micro<'a> {
     /// log π of every completion token, `[N]`, answer after answer.
     pub(crate) logprobs: &'a Tensor,
     pub(crate) totals: Totals,
+    pub(crate) coupled: &'a Coupled,
 }
 
 impl Micro<'_> {
@@ -119,6 +137,13 @@ impl Micro<'_> {
         let values: Vec<f32> =
             self.batch.iter().flat_map(|p| &p.known).flat_map(|known| values(known).iter().copied()).collect();
         Tensor::from_slice(&values).to_device(self.logprobs.device())
+    }
+
+    /// Returns log π_ref of each token, `[N]`; `None` where the policy is held to nothing.
+    pub(crate) fn reference(&self) -> Option<Tensor> {
+        let known = self.batch.iter().flat_map(|prepared| &prepared.known);
+        let held = known.clone().all(|known| !known.reference.is_empty());
+        held.then(|| self.tokens(|known| &known.reference))
     }
 
     /// Returns the examples.
@@ -137,6 +162,7 @@ impl Objective {
             Self::Pair(loss) => pair::problem(loss, example),
             Self::List(loss) => list::problem(loss, example),
             Self::Gradient(loss) => gradient::problem(loss, example),
+            Self::Single(loss) => single::problem(loss, example),
         }
     }
 }
@@ -148,6 +174,7 @@ impl Objective {
             Self::Pair(loss) => pair::loss(loss, micro, sums),
             Self::List(loss) => list::loss(loss, micro, sums),
             Self::Gradient(loss) => gradient::loss(loss, micro, sums),
+            Self::Single(loss) => single::loss(loss, micro, sums),
         }
     }
 
@@ -170,12 +197,15 @@ impl Objective {
         }
         let sequences = layout(step.iter().map(|prepared| &prepared.example), &Device::cpu());
         let totals = Totals::of(&[step]);
-        self.loss(&Micro { batch: step, sequences: &sequences, logprobs, totals }, &mut Sums::default())
+        let own = |_: &[Prepared]| Ok(Vec::<f64>::try_from(sequences.sums(&logprobs.detach()).to_kind(Kind::Double))?);
+        let coupled = couple(self, &[step], &own, &|_| Ok(Vec::new()))?;
+        let micro = Micro { batch: step, sequences: &sequences, logprobs, totals, coupled: &coupled[0] };
+        self.loss(&micro, &mut Sums::default())
     }
 }
 
 /// Lays out all answers, example after example.
-fn layout<'a>(examples: impl Iterator<Item = &'a Example>, device: &Device) -> SequenceBatch {
+pub(crate) fn layout<'a>(examples: impl Iterator<Item = &'a Example>, device: &Device) -> SequenceBatch {
     let sequences = |e: &'a Example| e.answers.iter().map(|a| (e.prompt_ids.as_slice(), a.token_ids.as_slice()));
     SequenceBatch::new(&examples.flat_map(sequences).collect::<Vec<_>>(), device.torch())
 }
@@ -198,11 +228,16 @@ impl Trainer {
 
     /// Computes once what the objective needs of each example before its first epoch, in the given micro-batches.
     ///
-    /// Statistics that couple examples are taken over all micro-batches together.
+    /// Statistics that couple examples are taken over all micro-batches together. Without a reference only losses that read none work.
     ///
     /// # Errors
     /// [`Error::Example`] for an example that does not carry what the objective needs.
-    pub fn prepare(&self, reference: &Llama, micro_batches: Vec<Vec<Example>>) -> Result<Vec<Vec<Prepared>>> {
+    pub fn prepare<'r>(
+        &self,
+        reference: impl Into<Option<&'r Llama>>,
+        micro_batches: Vec<Vec<Example>>,
+    ) -> Result<Vec<Vec<Prepared>>> {
+        let reference = reference.into();
         let _no_grad = tch::no_grad_guard();
         for example in micro_batches.iter().flatten() {
             if let Some(problem) = self.objective.problem(example) {
@@ -213,7 +248,10 @@ impl Trainer {
         for examples in micro_batches {
             let _permit = self.device.acquire();
             let sequences = layout(examples.iter(), &self.device);
-            let reference = Vec::<f32>::try_from(sequences.token_logprobs(reference))?;
+            let held_to = match reference {
+                Some(reference) => Vec::<f32>::try_from(sequences.token_logprobs(reference))?,
+                None => Vec::new(),
+            };
             let values = match &self.critic {
                 Some(critic) => Vec::<f32>::try_from(sequences.token_values(&critic.model()?))?,
                 None => Vec::new(),
@@ -222,17 +260,19 @@ impl Trainer {
             let mut known = |tokens: usize| {
                 let own = at..at + tokens;
                 at = own.end;
-                let values = values.get(own.clone()).map(<[f32]>::to_vec).unwrap_or_default();
-                Known { reference: reference[own].to_vec(), values, ..Known::default() }
+                let share = |all: &[f32]| all.get(own.clone()).map(<[f32]>::to_vec).unwrap_or_default();
+                Known { reference: share(&held_to), values: share(&values), ..Known::default() }
             };
             let mut prepare = |example: Example| {
                 let known = example.answers.iter().map(|answer| known(answer.token_ids.len())).collect();
-                Prepared { example, known }
+                Prepared { example, known, foreign: Vec::new() }
             };
             prepared.push(examples.into_iter().map(&mut prepare).collect::<Vec<_>>());
         }
-        if let Objective::Gradient(loss) = &self.objective {
-            gradient::advantages(loss, &mut prepared)?;
+        match (&self.objective, reference) {
+            (Objective::Gradient(loss), _) => gradient::advantages(loss, &mut prepared)?,
+            (Objective::Single(SingleLoss::Kto { .. }), Some(reference)) => self.exchange(reference, &mut prepared)?,
+            _ => {}
         }
         Ok(prepared)
     }
@@ -246,9 +286,12 @@ impl Trainer {
         if totals.examples == 0.0 {
             return Ok(StepMetrics::new());
         }
+        let own = |batch: &[Prepared]| self.own_sums(&self.master.model()?, batch);
+        let foreign = |batch: &[Prepared]| self.foreign_sums(&self.master.model()?, batch);
+        let coupled = couple(&self.objective, micro_batches, &own, &foreign)?;
         let mut sums = Sums::default();
-        for batch in micro_batches.iter().filter(|batch| !batch.is_empty()) {
-            if let Err(error) = self.accumulate(batch, totals, &mut sums) {
+        for (batch, coupled) in micro_batches.iter().zip(&coupled).filter(|(batch, _)| !batch.is_empty()) {
+            if let Err(error) = self.accumulate((batch, coupled), totals, &mut sums) {
                 self.masters_mut().into_iter().for_each(|(_, master)| master.forget());
                 return Err(error);
             }
@@ -267,22 +310,25 @@ impl Trainer {
         metrics.insert("learning_rate".into(), update.learning_rate);
         let (unit, count) = match self.objective {
             Objective::Pair(_) => ("pairs", totals.examples),
-            Objective::List(_) | Objective::Gradient(_) => ("answers", totals.answers),
+            Objective::List(_) | Objective::Gradient(_) | Objective::Single(_) => ("answers", totals.answers),
         };
         metrics.insert(unit.into(), count);
         metrics.insert("num_tokens".into(), totals.tokens);
         Ok(metrics)
     }
 
-    fn accumulate(&mut self, batch: &[Prepared], totals: Totals, sums: &mut Sums) -> Result<()> {
+    fn accumulate(&mut self, (batch, coupled): (&[Prepared], &Coupled), totals: Totals, sums: &mut Sums) -> Result<()> {
         let _permit = self.device.acquire();
         let sequences = layout(batch.iter().map(|prepared| &prepared.example), &self.device);
         let logprobs = sequences.token_logprobs(&self.master.model()?);
-        let micro = Micro { batch, sequences: &sequences, logprobs: &logprobs, totals };
+        let micro = Micro { batch, sequences: &sequences, logprobs: &logprobs, totals, coupled };
         let loss = self.objective.loss(&micro, sums)?;
         let loss = match (&self.objective, &self.critic) {
             (Objective::Gradient(kind), Some(critic)) => {
                 loss + gradient::critic_loss(kind, &micro, &sequences.token_values(&critic.model()?), sums)?
+            }
+            (Objective::Single(SingleLoss::Dro { beta }), Some(critic)) => {
+                loss + single::critic_loss(*beta, &micro, &sequences.token_values(&critic.model()?), sums)?
             }
             _ => loss,
         };

@@ -213,20 +213,17 @@ fn a_signal_finishes_the_step_and_resume_goes_on() {
     assert_eq!(ledger(&out), ledger(&root.join("whole")));
 }
 
-#[test]
-fn iterations_go_on_from_their_own_sampler_and_reference() {
+/// Kills a run of iterations of four steps in the middle of one, at its end and around the checkpoint there, and resumes it.
+fn iterations_survive(run: &str) {
     let (_folder, case) = case("float32");
     let root = case.root.clone();
-    let run = RUN
-        .replace("preset = \"oaif-dpo\"", "preset = \"sppo\"")
-        .replace("ask = \"score\"", "ask = \"rank\"")
+    let run = run
         .replace("replay = { ratio = 0.25, capacity = 12, order = \"uniform\" }", "")
         .replace("steps = 20\n", "steps = 20\niteration_steps = 4\n");
-    assert!(run.contains("iteration_steps") && run.contains("sppo") && !run.contains("replay"));
+    assert!(run.contains("iteration_steps") && !run.contains("replay"));
     fs::write(root.join("run.toml"), run).expect("written");
     let weights = undisturbed(&root);
     let out = root.join("run");
-    // In the middle of an iteration, at its end, and around the checkpoint there.
     for point in
         ["learner_after_step:2", "learner_before_assign:3", "learner_after_publish:4", "checkpoint_before_write:2"]
     {
@@ -235,6 +232,21 @@ fn iterations_go_on_from_their_own_sampler_and_reference() {
     assert!(wait(&root, start(&root, &out, None), LIMIT), "the last resume finishes");
     assert!(fs::read(out.join("policy/model.safetensors")).expect("a policy") == weights);
     assert_eq!(ledger(&out), ledger(&root.join("whole")));
+}
+
+#[test]
+fn iterations_go_on_from_their_own_sampler_and_reference() {
+    let run = RUN.replace("preset = \"oaif-dpo\"", "preset = \"sppo\"").replace("ask = \"score\"", "ask = \"rank\"");
+    assert!(run.contains("sppo") && run.contains("rank"));
+    iterations_survive(&run);
+}
+
+#[test]
+fn iterations_go_on_from_their_own_past_and_average() {
+    let own = "[reference]\nkind = \"ema\"\n[sampling]\nplayers = [\"policy\", \"past\"]\nema_decay = 0.5\n";
+    let run = RUN.replace("[sampling]\n", own);
+    assert!(run.contains("past"));
+    iterations_survive(&run);
 }
 
 #[test]

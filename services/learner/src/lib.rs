@@ -45,8 +45,8 @@ pub struct Config {
     pub epochs: u64,
     /// Steps between publishes.
     pub iteration_steps: u64,
-    /// Whether the reference becomes the policy at the end of each iteration.
-    pub refresh_reference: bool,
+    /// What the policy is held to.
+    pub reference: Reference,
     /// Largest staleness in policy versions.
     pub max_staleness: u64,
     /// Replayed share of a step's examples.
@@ -61,6 +61,26 @@ pub struct Config {
     pub eval_every: u64,
     /// When to stop before the last step.
     pub stop: StopRules,
+}
+
+/// What the policy is held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference {
+    /// The initial weights.
+    Initial,
+    /// The policy of the last iteration's end.
+    Previous,
+    /// The averaged policy of the last iteration's end.
+    Average,
+    /// Nothing: no reference log-probs are computed.
+    None,
+}
+
+impl Reference {
+    /// Returns whether it moves at the end of each iteration.
+    pub fn moves(self) -> bool {
+        matches!(self, Self::Previous | Self::Average)
+    }
 }
 
 /// Mixing applied examples into later steps.

@@ -94,7 +94,7 @@ pub(crate) fn manifest(config: &Config, step: u64, fresh: &[Example], pool: &Rep
         epoch: 0,
         micro_batches: ids.chunks(config.micro_batch.max(1)).map(<[RecordId]>::to_vec).collect(),
         replayed,
-        reference_version: if config.refresh_reference { config.version(step) } else { 0 },
+        reference_version: if config.reference.moves() { config.version(step) } else { 0 },
         seed: config.seed,
         settings_hash: config.settings_hash.clone(),
     })

@@ -8,11 +8,11 @@ use joust_core::{
 use joust_engine::{Published, Snapshot};
 use joust_model::{Llama, Weights};
 use joust_queue::{AssignedStep, Fence, Lease, Queue, StepManifest, Topic};
-use joust_train::{Checkpoint, Restored, StepMetrics, Trainer, latest, list, prune};
+use joust_train::{Checkpoint, Master, Past, Restored, StepMetrics, Trainer, latest, list, prune};
 use tokio::time::Instant;
 
 use crate::{
-    Config, Deps, Error, Result, StepReport,
+    Config, Deps, Error, Reference, Result, StepReport,
     collect::Collector,
     ledger::{Best, Ledger, State},
     observe::Observer,
@@ -38,7 +38,8 @@ pub enum Ended {
 /// What the trainer's thread owns.
 struct Trained {
     trainer: Trainer,
-    reference: Llama,
+    /// `None` where the policy is held to nothing.
+    reference: Option<Llama>,
 }
 
 pub(crate) struct Session {
@@ -69,6 +70,7 @@ impl Session {
     /// Restores the newest whole checkpoint and reads what the queue holds beyond it.
     pub(crate) async fn open(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Self> {
         let Deps { queue, trainer, reference, initial, models, progress, observer } = deps;
+        let reference = (config.reference != Reference::None).then_some(reference);
         let worker = Worker::start("joust-trainer", Trained { trainer, reference })?;
         let root = config.checkpoints.clone();
         let Restored { found, damaged } =
@@ -90,7 +92,8 @@ impl Session {
     pub(crate) async fn run(mut self) -> Result<(Ended, State)> {
         self.deps.observer.resumed(self.state.step).await?;
         if self.state.step > 0 {
-            self.publish().await?;
+            let resume = |past: &mut Past, masters: &Weights| past.resume(masters);
+            self.publish(resume).await?;
         }
         for assigned in std::mem::take(&mut self.recovered) {
             let outcomes = decode_all(&assigned)?;
@@ -141,7 +144,7 @@ impl Session {
         self.state.step = plan.step + 1;
         self.pool.enter(plan.step, harvest.examples);
         if self.config.ends_iteration(self.state.step) {
-            self.publish().await?;
+            self.publish(Past::publish).await?;
         }
         failpoint::pass("learner_after_publish");
         let kl = metrics.get("objective/kl").copied().unwrap_or_default();
@@ -174,7 +177,7 @@ impl Session {
     async fn update(&mut self, batches: Vec<Vec<Example>>) -> Result<StepMetrics> {
         let epochs = self.config.epochs;
         let training = self.worker.call(move |trained| {
-            let prepared = trained.trainer.prepare(&trained.reference, batches)?;
+            let prepared = trained.trainer.prepare(trained.reference.as_ref(), batches)?;
             let mut metrics = StepMetrics::new();
             for _ in 0..epochs {
                 metrics = trained.trainer.step(&prepared)?;
@@ -191,35 +194,61 @@ impl Session {
         }
     }
 
-    /// Publishes the policy; at the end of an iteration the reference becomes it, where the run says so.
-    async fn publish(&mut self) -> Result<()> {
+    /// Publishes the policy and what the players need; at the end of an iteration the reference follows, where the run says so.
+    async fn publish(&mut self, move_past: fn(&mut Past, &Weights)) -> Result<()> {
         self.deps.policy = self.snapshot().await?;
         let policy = self.deps.policy.id.clone();
         self.state.policy = policy.clone();
-        if self.config.refresh_reference {
-            let refresh = self.worker.call(|trained| {
-                let master = &trained.trainer.master;
-                trained.reference = Llama::new(&master.config, &master.weights.snapshot(master.config.dtype.kind()))?;
-                Ok::<_, joust_model::Error>(())
-            });
-            refresh.await??;
-        }
-        let held_to = if self.config.refresh_reference { &self.deps.policy } else { &self.deps.initial };
-        let ema = self.average().await?;
-        let ema_id = ema.as_ref().map(|ema| ema.id.clone());
-        let set = ModelSet { policy, reference: held_to.id.clone(), ema: ema_id, past: Vec::new() };
-        let (policy, reference) = (self.deps.policy.clone(), held_to.clone());
-        self.deps.models.publish(Published { set, policy, reference, ema });
+        let shift = move |trained: &mut Trained| {
+            let Master { past, weights, .. } = &mut trained.trainer.master;
+            past.iter_mut().for_each(|past| move_past(past, weights));
+        };
+        self.worker.call(shift).await?;
+        let ema = self.kept("average", 0, |master| master.average.as_ref().map(|average| &average.weights)).await?;
+        let past = self.kept("past", 1, |master| master.past.as_ref().map(|past| &past.weights)).await?;
+        let held_to = match self.config.reference {
+            Reference::Initial | Reference::None => self.deps.initial.clone(),
+            Reference::Previous => self.deps.policy.clone(),
+            Reference::Average => ema.clone().unwrap_or_else(|| self.deps.policy.clone()),
+        };
+        self.refresh_reference().await?;
+        let id = |model: &Option<Arc<Snapshot>>| model.as_ref().map(|model| model.id.clone());
+        let set =
+            ModelSet { policy, reference: held_to.id.clone(), ema: id(&ema), past: id(&past).into_iter().collect() };
+        let policy = self.deps.policy.clone();
+        self.deps.models.publish(Published { set, policy, reference: held_to, ema, past });
         Ok(())
     }
 
-    /// Copies the averaged policy as it is now, where the run keeps one.
-    async fn average(&self) -> Result<Option<Arc<Snapshot>>> {
+    /// Holds training to the weights of now, where the reference moves.
+    async fn refresh_reference(&self) -> Result<()> {
+        let kind = self.config.reference;
+        let refresh = move |trained: &mut Trained| {
+            let master = &trained.trainer.master;
+            let weights = match (kind, &master.average) {
+                (Reference::Initial | Reference::None, _) => return Ok(()),
+                (Reference::Average, Some(average)) => &average.weights,
+                (Reference::Average | Reference::Previous, _) => &master.weights,
+            };
+            trained.reference = Some(Llama::new(&master.config, &weights.snapshot(master.config.dtype.kind()))?);
+            Ok::<_, joust_model::Error>(())
+        };
+        Ok(self.worker.call(refresh).await??)
+    }
+
+    /// Copies weights that the run keeps beside the policy, `lag` versions behind it.
+    async fn kept(
+        &self,
+        name: &'static str,
+        lag: u64,
+        pick: fn(&Master) -> Option<&Weights>,
+    ) -> Result<Option<Arc<Snapshot>>> {
         let id = self.model_ref();
-        let id = ModelRef { hash: blake3::hash(format!("average {}", id.hash).as_bytes()).to_hex().to_string(), ..id };
+        let hash = blake3::hash(format!("{name} {}", id.hash).as_bytes()).to_hex().to_string();
+        let id = ModelRef { hash, version: id.version.saturating_sub(lag), ..id };
         let copy = self.worker.call(move |trained| {
             let master = &trained.trainer.master;
-            master.average.as_ref().map(|average| Snapshot::new(&master.config, &average.weights, id)).transpose()
+            pick(master).map(|weights| Snapshot::new(&master.config, weights, id)).transpose()
         });
         Ok(copy.await??.map(Arc::new))
     }

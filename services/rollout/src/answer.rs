@@ -28,6 +28,8 @@ pub struct Models<'a> {
     pub reference: &'a Arc<Snapshot>,
     /// Answers as [`Player::Ema`].
     pub ema: Option<&'a Arc<Snapshot>>,
+    /// Answers as [`Player::Past`].
+    pub past: Option<&'a Arc<Snapshot>>,
     /// Weight of the reference in [`Player::Mixture`], in [0, 1].
     pub mixture_coef: f64,
 }
@@ -35,22 +37,35 @@ pub struct Models<'a> {
 impl<'a> Models<'a> {
     /// Takes one model for policy and reference.
     pub fn alone(policy: &'a Arc<Snapshot>) -> Self {
-        Self { policy, reference: policy, ema: None, mixture_coef: 0.0 }
+        Self { policy, reference: policy, ema: None, past: None, mixture_coef: 0.0 }
     }
 
-    fn source(&self, player: Player) -> Result<Source> {
+    /// Returns who gives the answers of a run of players that [`together`] allows; `first` is the sample index of the first.
+    fn source(&self, players: &[Player], first: u32) -> Result<Source> {
         let Self { policy, reference, mixture_coef: coef, .. } = *self;
-        match (player, self.ema) {
-            (Player::Policy, _) => Ok(Source::Model(policy.clone())),
-            (Player::Reference, _) => Ok(Source::Model(reference.clone())),
-            (Player::Mixture, _) => Ok(Source::Mixture { policy: policy.clone(), reference: reference.clone(), coef }),
-            (Player::Ema, Some(ema)) => Ok(Source::Model(ema.clone())),
-            (Player::Ema | Player::Past, _) => Err(Error::Player { player }),
-        }
+        let model = match players[0] {
+            Player::Policy | Player::Mixture if players.contains(&Player::Mixture) => {
+                let mixed = (first..).zip(players).filter(|(_, player)| **player == Player::Mixture);
+                let mixed = mixed.map(|(sample, _)| sample).collect();
+                return Ok(Source::Mixture { policy: policy.clone(), reference: reference.clone(), coef, mixed });
+            }
+            Player::Policy | Player::Mixture => Some(policy),
+            Player::Reference => Some(reference),
+            Player::Ema => self.ema,
+            Player::Past => self.past,
+        };
+        model.map(|model| Source::Model(model.clone())).ok_or(Error::Player { player: players[0] })
     }
 }
 
-/// Answers tasks of one purpose, one request a run of equal players, so that the batch depends on nothing else.
+/// Returns whether one request can ask both players.
+fn together(a: Player, b: Player) -> bool {
+    let reads_policy = |player| matches!(player, Player::Policy | Player::Mixture);
+    a == b || (reads_policy(a) && reads_policy(b))
+}
+
+/// Answers tasks of one purpose, one request a run of players that read the same weights, so that the batch depends on nothing
+/// else.
 ///
 /// # Errors
 /// [`crate::Error`] if a prompt does not tokenise, the engine refuses it, or a player cannot answer in this build.
@@ -64,8 +79,8 @@ pub async fn answer(
     let prompt_ids = tasks.iter().map(|task| Ok(tokenizer.encode_prompt(&task.prompt)?)).collect::<Result<Vec<_>>>()?;
     let mut completions: Vec<Vec<Completion>> = tasks.iter().map(|_| Vec::new()).collect();
     let mut first = 0u32;
-    for group in ask.players.chunk_by(|a, b| a == b) {
-        let (player, samples) = (group[0], first..first + group.len() as u32);
+    for group in ask.players.chunk_by(|a, b| together(*a, *b)) {
+        let samples = first..first + group.len() as u32;
         first = samples.end;
         let prompts = tasks.iter().zip(&prompt_ids);
         let request = SampleRequest {
@@ -79,9 +94,10 @@ pub async fn answer(
             params: ask.params.clone(),
             seed: ask.seed,
             stream: stream(tasks),
-            source: models.source(player)?,
+            source: models.source(group, samples.start)?,
         };
         for sampled in engine.submit(request).collect(tasks.len() * group.len()).await? {
+            let player = group[(sampled.sample_index - samples.start) as usize];
             completions[sampled.prompt].push(completion(tokenizer, player, sampled)?);
         }
     }

@@ -88,7 +88,13 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
     let newest = tasks.iter().map(|task| task.position).max().unwrap_or_default();
     let published = fresh_enough(config, deps, newest).await?;
     let (policy, reference) = (&published.policy, &published.reference);
-    let models = Models { policy, reference, ema: published.ema.as_ref(), mixture_coef: config.mixture_coef };
+    let models = Models {
+        policy,
+        reference,
+        ema: published.ema.as_ref(),
+        past: published.past.as_ref(),
+        mixture_coef: config.mixture_coef,
+    };
     let ask = Ask { params: &config.params, seed: config.seed, players: &config.players };
     let rollouts = answer(&deps.engine, &deps.tokenizer, models, &tasks, &ask).await?;
     let topic = Topic::rollouts(&config.run);

@@ -31,13 +31,7 @@ impl RunFile {
     }
 
     fn check_works(&self, found: &mut Problems<'_>) {
-        let mut players = self.sampling.players.clone();
-        players.dedup();
-        for player in &players {
-            found.runs("sampling.players", player, &works::PLAYERS);
-        }
         found.runs("loss.name", &self.loss.name, &LOSSES.map(|spec| spec.name));
-        found.runs("reference.kind", &self.reference.kind, &works::REFERENCES);
         if let Some(revision) = self.policy.revision.as_ref().filter(|_| !works::HUB) {
             found.not_yet("policy.revision", revision, "a folder in policy.model, without a revision");
         }
@@ -115,19 +109,37 @@ impl RunFile {
             }
         }
         self.check_answers(spec, found);
-        if self.reference.kind == ReferenceKind::Previous && self.pairing.replay.ratio > 0.0 {
+        self.check_reference(spec, found);
+        if spec.reads == Reads::ScoredPairs && self.feedback.ask != Ask::Score {
+            let reason = "it reads the judge's scores, which only feedback.ask = \"score\" gives";
+            found.conflict("loss.name", &name, reason);
+        }
+    }
+
+    /// Checks what the policy is held to.
+    fn check_reference(&self, spec: &LossSpec, found: &mut Problems<'_>) {
+        let kind = self.reference.kind;
+        let moves = matches!(kind, ReferenceKind::Previous | ReferenceKind::Ema);
+        let written = name_of(&kind);
+        if moves && self.pairing.replay.ratio > 0.0 {
             let reason =
                 "a replayed example would be held to a newer reference than its own; use reference.kind = \"initial\"";
             found.conflict("pairing.replay.ratio", &self.pairing.replay.ratio.to_string(), reason);
         }
-        if self.reference.kind == ReferenceKind::Previous && self.eval.stop.max_kl > 0.0 {
-            let reason =
-                "the KL is measured against the reference, which follows the policy; use reference.kind = \"initial\"";
-            found.conflict("eval.stop.max_kl", &self.eval.stop.max_kl.to_string(), reason);
+        if kind != ReferenceKind::Initial && self.eval.stop.max_kl > 0.0 {
+            let reason = format!(
+                "the KL is measured against the reference, which is {written}; use reference.kind = \"initial\""
+            );
+            found.conflict("eval.stop.max_kl", &self.eval.stop.max_kl.to_string(), &reason);
         }
-        if spec.reads == Reads::ScoredPairs && self.feedback.ask != Ask::Score {
-            let reason = "it reads the judge's scores, which only feedback.ask = \"score\" gives";
-            found.conflict("loss.name", &name, reason);
+        if kind == ReferenceKind::None && spec.reference {
+            let reason = format!("the loss {} compares with a reference; use \"initial\"", name_of(&spec.name));
+            found.conflict("reference.kind", &written, &reason);
+        }
+        let asked = self.sampling.players.iter().find(|p| matches!(p, Player::Reference | Player::Mixture));
+        if let (ReferenceKind::None, Some(player)) = (kind, asked) {
+            let reason = format!("the player {} answers with it; use \"initial\"", name_of(player));
+            found.conflict("reference.kind", &written, &reason);
         }
     }
 
@@ -145,6 +157,15 @@ impl RunFile {
         if spec.name == LossName::Xpo && !one_each {
             let reason = "xpo explores away from one answer of the reference; write sampling.players = [\"policy\", \"reference\"]";
             found.conflict("loss.name", &name, reason);
+        }
+        if spec.name == LossName::Pmpo && count(Player::Reference) == 0 {
+            let reason =
+                "pmpo measures its divergence on answers of the reference; add \"reference\" to sampling.players";
+            found.conflict("loss.name", &name, reason);
+        }
+        if spec.name == LossName::Kto && self.learner.prompts_per_step < 2 {
+            let reason = "kto compares each prompt with the answers of another; set 2 or more";
+            found.conflict("learner.prompts_per_step", &self.learner.prompts_per_step.to_string(), reason);
         }
         if !spec.reads.is_gradient() {
             return;

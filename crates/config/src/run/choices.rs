@@ -202,6 +202,16 @@ pub enum LossName {
     Aot,
     /// Alignment via optimal transport, unpaired.
     AotUnpaired,
+    /// DPO held by the Jensen-Shannon divergence.
+    DpoJs,
+    /// DPO held by an alpha-divergence.
+    DpoAlpha,
+    /// DPO in which tokens behind the shorter answer count less.
+    LdDpo,
+    /// The implicit margin regressed on the judge's.
+    RewardGap,
+    /// The same as a divergence of two probabilities.
+    RewardGapKl,
     /// DPO with a length term.
     RDpo,
     /// DPO with a likelihood term.
@@ -238,7 +248,7 @@ pub enum LossName {
     Lipo,
     /// Preference ranking optimization.
     Pro,
-    /// Direct reward optimization.
+    /// Direct reward optimization with a critic, DRO-V.
     Dro,
     /// Probabilistic preference optimization on sets.
     Pmpo,

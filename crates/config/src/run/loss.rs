@@ -65,6 +65,8 @@ pub enum Reads {
     List,
     /// All answers of a prompt; a policy gradient.
     Group,
+    /// Single answers, each desirable or not, or with a score.
+    Answers,
 }
 
 impl Reads {
@@ -82,7 +84,7 @@ impl Reads {
             Self::WinRates => &[Select::WinRate],
             Self::Opponent => &[Select::Opponent],
             Self::List => &[Select::List],
-            Self::Group => &[Select::Single],
+            Self::Group | Self::Answers => &[Select::Single],
         }
     }
 
@@ -95,6 +97,7 @@ impl Reads {
             Self::Opponent => "the policy's answers against an opponent's",
             Self::List => "the ranked answers of a prompt",
             Self::Group => "all answers of a prompt",
+            Self::Answers => "single answers",
         }
     }
 
@@ -113,6 +116,8 @@ pub struct LossSpec {
     pub keys: &'static [LossKey],
     /// What it reads.
     pub reads: Reads,
+    /// Whether it compares with a reference.
+    pub reference: bool,
 }
 
 const fn key(key: &'static str, default: f64, domain: Domain) -> LossKey {
@@ -124,27 +129,40 @@ const fn beta(default: f64) -> LossKey {
 }
 
 const fn spec(name: LossName, keys: &'static [LossKey]) -> LossSpec {
-    LossSpec { name, keys, reads: Reads::Pairs }
+    LossSpec { name, keys, reads: Reads::Pairs, reference: true }
+}
+
+/// Makes a loss that reads the policy's log-probs alone.
+const fn alone(spec: LossSpec) -> LossSpec {
+    LossSpec { reference: false, ..spec }
 }
 
 const fn group(name: LossName, keys: &'static [LossKey]) -> LossSpec {
-    LossSpec { name, keys, reads: Reads::Group }
+    LossSpec { name, keys, reads: Reads::Group, reference: true }
+}
+
+const fn scored(name: LossName, keys: &'static [LossKey]) -> LossSpec {
+    LossSpec { name, keys, reads: Reads::ScoredPairs, reference: true }
+}
+
+const fn answers(name: LossName, keys: &'static [LossKey]) -> LossSpec {
+    LossSpec { name, keys, reads: Reads::Answers, reference: true }
 }
 
 const fn list(name: LossName, keys: &'static [LossKey]) -> LossSpec {
-    LossSpec { name, keys, reads: Reads::List }
+    LossSpec { name, keys, reads: Reads::List, reference: true }
 }
 
 /// Clipping of the ratio of probabilities, PPO's default everywhere.
 const EPSILON: LossKey = key("epsilon", 0.2, Domain::Positive);
 
 /// Every loss that runs, with its hyper-parameters and their defaults.
-pub const LOSSES: [LossSpec; 35] = [
+pub const LOSSES: [LossSpec; 47] = [
     spec(LossName::Dpo, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
     spec(LossName::Ipo, &[beta(1.0)]),
     spec(LossName::IpoAvg, &[beta(0.1)]),
     spec(LossName::Hinge, &[beta(0.1)]),
-    spec(LossName::SlicHf, &[key("delta", 1.0, Domain::NotNegative), key("lambda", 0.1, Domain::NotNegative)]),
+    alone(spec(LossName::SlicHf, &[key("delta", 1.0, Domain::NotNegative), key("lambda", 0.1, Domain::NotNegative)])),
     spec(LossName::Robust, &[beta(0.1), key("label_smoothing", 0.1, Domain::Smoothing)]),
     spec(LossName::ExoPair, &[beta(0.1), key("label_smoothing", 1e-3, Domain::SomeSmoothing)]),
     spec(LossName::NcaPair, &[beta(0.01)]),
@@ -155,26 +173,44 @@ pub const LOSSES: [LossSpec; 35] = [
     spec(LossName::SigmoidNorm, &[beta(5.0)]),
     spec(LossName::RDpo, &[beta(0.1), key("alpha", 0.01, Domain::NotNegative)]),
     spec(LossName::Rpo, &[beta(0.1), key("alpha", 1.0, Domain::NotNegative)]),
-    spec(LossName::Cpo, &[beta(0.1), key("alpha", 1.0, Domain::NotNegative)]),
-    spec(LossName::Orpo, &[key("lambda", 0.1, Domain::NotNegative)]),
-    LossSpec {
-        name: LossName::Odpo,
-        keys: &[beta(0.1), key("alpha", 1.0, Domain::NotNegative)],
-        reads: Reads::ScoredPairs,
-    },
+    alone(spec(LossName::Cpo, &[beta(0.1), key("alpha", 1.0, Domain::NotNegative)])),
+    alone(spec(LossName::Orpo, &[key("lambda", 0.1, Domain::NotNegative)])),
+    scored(LossName::Odpo, &[beta(0.1), key("alpha", 1.0, Domain::NotNegative)]),
     spec(LossName::Dpop, &[beta(0.3), key("lambda", 50.0, Domain::NotNegative)]),
     spec(LossName::DpoShift, &[beta(0.1), key("lambda", 0.95, Domain::Share)]),
-    spec(LossName::Simpo, &[beta(2.0), key("gamma", 0.5, Domain::NotNegative)]),
-    spec(LossName::Alphapo, &[beta(2.5), key("gamma", 0.1, Domain::NotNegative), key("alpha", 0.25, Domain::Positive)]),
-    spec(LossName::Asft, &[key("lambda", 0.1, Domain::NotNegative)]),
+    alone(spec(LossName::Simpo, &[beta(2.0), key("gamma", 0.5, Domain::NotNegative)])),
+    alone(spec(
+        LossName::Alphapo,
+        &[beta(2.5), key("gamma", 0.1, Domain::NotNegative), key("alpha", 0.25, Domain::Positive)],
+    )),
+    alone(spec(LossName::Asft, &[key("lambda", 0.1, Domain::NotNegative)])),
     spec(LossName::Bonbon, &[key("n", 8.0, Domain::Count), key("alpha", 0.005, Domain::Fraction)]),
-    LossSpec { name: LossName::Sppo, keys: &[beta(1e-3)], reads: Reads::WinRates },
+    LossSpec { name: LossName::Sppo, keys: &[beta(1e-3)], reads: Reads::WinRates, reference: true },
     spec(LossName::Xpo, &[beta(0.1), key("alpha", 1e-5, Domain::NotNegative)]),
+    spec(LossName::DpoJs, &[beta(0.1)]),
+    spec(LossName::DpoAlpha, &[beta(0.1), key("alpha", 1.0, Domain::Share)]),
+    spec(LossName::LdDpo, &[beta(0.1), key("alpha", 0.5, Domain::Fraction)]),
+    scored(LossName::RewardGap, &[beta(0.1), key("eta", 1.0, Domain::NotNegative)]),
+    scored(LossName::RewardGapKl, &[beta(0.1), key("eta", 1.0, Domain::NotNegative)]),
+    spec(LossName::Aot, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
+    spec(LossName::AotUnpaired, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
+    answers(
+        LossName::Kto,
+        &[
+            beta(0.1),
+            key("desirable_weight", 1.0, Domain::NotNegative),
+            key("undesirable_weight", 1.0, Domain::NotNegative),
+        ],
+    ),
+    answers(LossName::BcoUnpaired, &[beta(0.1)]),
+    answers(LossName::Dro, &[beta(1.0)]),
+    list(LossName::D2o, &[beta(0.1), key("alpha", 0.1, Domain::NotNegative)]),
+    list(LossName::Pmpo, &[key("alpha", 0.5, Domain::Fraction), key("beta", 0.5, Domain::NotNegative)]),
     list(LossName::SppoList, &[beta(1e-3)]),
     list(LossName::ListMle, &[beta(0.05)]),
     list(LossName::Lipo, &[beta(0.05)]),
-    list(LossName::Pro, &[key("lambda", 0.05, Domain::NotNegative)]),
-    LossSpec { name: LossName::NashMd, keys: &[beta(0.008)], reads: Reads::Opponent },
+    alone(list(LossName::Pro, &[key("lambda", 0.05, Domain::NotNegative)])),
+    LossSpec { name: LossName::NashMd, keys: &[beta(0.008)], reads: Reads::Opponent, reference: true },
     group(LossName::Rloo, &[key("beta", 0.05, Domain::NotNegative), EPSILON]),
     group(LossName::Grpo, &[key("beta", 0.04, Domain::NotNegative), EPSILON]),
     group(LossName::ReinforcePlusPlus, &[key("beta", 0.01, Domain::NotNegative), EPSILON]),
@@ -192,7 +228,7 @@ pub const LOSSES: [LossSpec; 35] = [
 ];
 
 /// Meaning of each key, whatever the loss.
-const MEANINGS: [(&str, &str); 11] = [
+const MEANINGS: [(&str, &str); 14] = [
     (
         "beta",
         "How tightly the policy is held to the reference, per nat; for losses without a reference, the scale of the reward. Near 0 \
@@ -207,6 +243,9 @@ const MEANINGS: [(&str, &str); 11] = [
     ("epsilon", "The ratio of new to old probability counts only within 1 - epsilon and 1 + epsilon"),
     ("epsilon_value", "How far a value may move from the one before and still count, in the unit of the reward"),
     ("vf_coef", "Weight of the critic's loss"),
+    ("eta", "Scale of the judge's gap in scores that the implicit margin is to reach, per unit of score"),
+    ("desirable_weight", "Weight of answers that win more often than not"),
+    ("undesirable_weight", "Weight of answers that lose more often than not"),
     ("n", "Answers that the best and the worst were taken from"),
 ];
 

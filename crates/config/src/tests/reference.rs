@@ -55,14 +55,17 @@ fn what_is_said_to_run_is_accepted_and_nothing_else_of_the_choice() {
             let name = line.split('`').nth(1).expect("a name");
             // What some choices ask of others.
             let beside: &[&str] = match name {
-                "odpo" => &["feedback.ask=score"],
+                "odpo" | "reward_gap" | "reward_gap_kl" => &["feedback.ask=score"],
                 "sppo" if key == "loss.name" => &["pairing.select=win_rate"],
                 "xpo" if key == "loss.name" => &["sampling.players=[\"policy\", \"reference\"]"],
                 "nash_md" => &["pairing.select=opponent", "sampling.players=[\"policy\", \"ema\"]"],
                 "opponent" => &["loss.name=nash_md", "sampling.players=[\"policy\", \"mixture\"]"],
                 "single" => &["loss.name=rloo"],
                 "list" => &["loss.name=lipo"],
-                "sppo_list" | "list_mle" | "lipo" | "pro" => &["pairing.select=list"],
+                "pmpo" => &["pairing.select=list", "sampling.players=[\"policy\", \"reference\"]"],
+                "sppo_list" | "list_mle" | "lipo" | "pro" | "d2o" => &["pairing.select=list"],
+                "kto" | "bco_unpaired" | "dro" => &["pairing.select=single"],
+                "none" => &["loss.name=simpo"],
                 "rloo" | "grpo" | "reinforce++" | "ppo" if key == "loss.name" => &["pairing.select=single"],
                 "win_rate" => &["loss.name=sppo"],
                 _ => &[],

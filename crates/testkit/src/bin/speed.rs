@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let alone = generate(&Source::Model(model.clone()))?;
     // The reference answers as fast as the policy: its shape is the same.
     let reference = Arc::new(Snapshot::new(&config, &weights, model.id.clone())?);
-    let mixed = generate(&Source::Mixture { policy: model, reference, coef: 0.125 })?;
+    let mixed = generate(&Source::Mixture { policy: model, reference, coef: 0.125, mixed: vec![0] })?;
     let schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 1e-6, warmup_steps: 0, total_steps: 1 };
     let mut master =
         Master::new(&config, &weights, Settings { adamw: AdamWParams::default(), schedule, max_grad_norm: 1.0 });

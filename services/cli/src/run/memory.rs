@@ -4,8 +4,9 @@ use joust_config::{
     RunFile,
     run::{LossName, Select},
 };
-use joust_core::Player;
 use joust_model::ModelConfig;
+
+use super::roles::{averaged, keeps_past};
 
 /// Formats the bytes by kind, as comments below the resolved run file.
 pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
@@ -31,10 +32,13 @@ pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
         ("activations of a micro-batch", activations),
         ("logits of a micro-batch", logits),
     ];
-    if run.sampling.players.contains(&Player::Ema) {
+    if averaged(run) {
         kinds.push(("averaged policy, for training and sampling", (4 + element) * parameters));
     }
-    if run.loss.name == LossName::Ppo {
+    if keeps_past(run) {
+        kinds.push(("past policy, for training and sampling", (8 + element) * parameters));
+    }
+    if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
         kinds.push(("critic with its moments and gradients", (16 + element) * parameters));
     }
     let total: u64 = kinds.iter().map(|(_, bytes)| bytes).sum();

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use joust_config::{
     Resolved, RunFile,
-    run::{LossName, LossSpec, Reads},
+    run::{LossName, LossSpec, Reads, ReferenceKind},
 };
 use joust_core::{ModelSet, Player, Release, Shutdown};
 use joust_engine::{Engine, ModelStore, Published, Snapshot};
 use joust_judges::Ask;
 use joust_learner::{Ended, State};
-use joust_losses::{GradientLoss, ListLoss, PairLoss};
+use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
 use joust_model::Llama;
 use joust_pairs::{Filter, Label, PairingRules, Select};
 use joust_queue::{Queue, Settings as QueueSettings, open_embedded};
@@ -92,9 +92,15 @@ fn stage(run: &RunFile, parts: &Parts) -> anyhow::Result<Stage> {
     let queue = open_embedded(&run.output.dir.join("queue.redb"), settings)?;
     let initial = parts.model.snapshot(parts.weights_hash.clone())?;
     let ema = averaged(run).then(|| initial.clone());
-    let ema_id = ema.as_ref().map(|ema| ema.id.clone());
-    let set = ModelSet { policy: initial.id.clone(), reference: initial.id.clone(), ema: ema_id, past: Vec::new() };
-    let models = ModelStore::new(Published { set, policy: initial.clone(), reference: initial.clone(), ema });
+    let past = keeps_past(run).then(|| initial.clone());
+    let id = |model: &Option<Arc<Snapshot>>| model.as_ref().map(|model| model.id.clone());
+    let set = ModelSet {
+        policy: initial.id.clone(),
+        reference: initial.id.clone(),
+        ema: id(&ema),
+        past: id(&past).into_iter().collect(),
+    };
+    let models = ModelStore::new(Published { set, policy: initial.clone(), reference: initial.clone(), ema, past });
     Ok(Stage {
         queue,
         engine: Engine::start(parts.device.clone(), MAX_ROWS)?,
@@ -109,9 +115,14 @@ fn stage(run: &RunFile, parts: &Parts) -> anyhow::Result<Stage> {
     })
 }
 
-/// Returns whether a player needs the averaged policy.
-fn averaged(run: &RunFile) -> bool {
-    run.sampling.players.contains(&Player::Ema)
+/// Returns whether a player or the reference needs the averaged policy.
+pub(super) fn averaged(run: &RunFile) -> bool {
+    run.sampling.players.contains(&Player::Ema) || run.reference.kind == ReferenceKind::Ema
+}
+
+/// Returns whether a player needs the policy of one iteration ago.
+pub(super) fn keeps_past(run: &RunFile) -> bool {
+    run.sampling.players.contains(&Player::Past)
 }
 
 fn spawn_coordinator(
@@ -192,6 +203,9 @@ fn learner(
     if averaged(run) {
         master.keep_average(run.sampling.ema_decay);
     }
+    if keeps_past(run) {
+        master.keep_past();
+    }
     let frozen = model.weights.snapshot(model.config.dtype.kind());
     let evaluator = Evaluator {
         engine: stage.engine.clone(),
@@ -202,7 +216,7 @@ fn learner(
         seed: run.seed,
     };
     let mut trainer = Trainer::new(master, objective(run)?, parts.device.clone());
-    if run.loss.name == LossName::Ppo {
+    if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
         let (config, weights) = scored(model.config.clone(), &model.weights, model.tokenizer.pad_id());
         trainer.critic = Some(Master::new(&config, &weights, settings));
     }
@@ -230,7 +244,12 @@ fn learner_config(resolved: &Resolved, parts: &Parts) -> joust_learner::Config {
         steps: parts.steps,
         epochs: u64::from(run.learner.epochs_per_iteration),
         iteration_steps: run.learner.iteration_steps,
-        refresh_reference: run.reference.kind == joust_config::run::ReferenceKind::Previous,
+        reference: match run.reference.kind {
+            ReferenceKind::Initial => joust_learner::Reference::Initial,
+            ReferenceKind::Previous => joust_learner::Reference::Previous,
+            ReferenceKind::Ema => joust_learner::Reference::Average,
+            ReferenceKind::None => joust_learner::Reference::None,
+        },
         max_staleness: u64::from(run.pipeline.max_staleness),
         replay: joust_learner::Replay {
             ratio: run.pairing.replay.ratio,
@@ -257,6 +276,7 @@ fn objective(run: &RunFile) -> anyhow::Result<Objective> {
     let (name, params) = (run.loss.written_name(), &run.loss.params);
     Ok(match LossSpec::of(run.loss.name).map(|spec| spec.reads) {
         Some(Reads::Opponent | Reads::Group) => Objective::Gradient(GradientLoss::from_name(&name, params)?),
+        Some(Reads::Answers) => Objective::Single(SingleLoss::from_name(&name, params)?),
         Some(Reads::List) => Objective::List(ListLoss::from_name(&name, params)?),
         _ => Objective::Pair(PairLoss::from_name(&name, params)?),
     })
@@ -306,31 +326,31 @@ mod tests {
         run::{LOSSES, Loss, Reads},
         works::name_of,
     };
-    use joust_losses::{GradientLoss, ListLoss, PairLoss};
+    use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
 
     #[test]
     fn run_file_and_losses_name_the_same_losses_and_keys() {
-        let ours: BTreeSet<(String, Vec<&str>, bool)> = LOSSES
+        let ours: BTreeSet<(String, Vec<&str>, bool, bool)> = LOSSES
             .iter()
             .map(|spec| {
                 let keys = spec.keys.iter().map(|key| key.key).collect();
-                (name_of(&spec.name), keys, spec.reads == Reads::ScoredPairs)
+                (name_of(&spec.name), keys, spec.reads == Reads::ScoredPairs, spec.reference)
             })
             .collect();
         let mut theirs = BTreeSet::new();
-        for (name, keys, _) in PairLoss::ALL {
+        for (name, keys, reference) in PairLoss::ALL {
             let params = keys.iter().map(|key| ((*key).to_owned(), 0.2)).collect();
             let loss = PairLoss::from_name(name, &params).expect("its own keys");
-            theirs.insert(((*name).to_owned(), keys.to_vec(), loss.needs_scores()));
+            theirs.insert(((*name).to_owned(), keys.to_vec(), loss.needs_scores(), *reference));
         }
-        for (name, keys, _) in ListLoss::ALL {
-            theirs.insert(((*name).to_owned(), keys.to_vec(), false));
+        for (name, keys, reference) in ListLoss::ALL.iter().chain(SingleLoss::ALL) {
+            theirs.insert(((*name).to_owned(), keys.to_vec(), false, *reference));
         }
         for (name, keys) in GradientLoss::ALL {
-            theirs.insert((name.to_owned(), keys.to_vec(), false));
+            theirs.insert((name.to_owned(), keys.to_vec(), false, true));
         }
         assert_eq!(ours, theirs);
-        assert_eq!(ours.len(), 35);
+        assert_eq!(ours.len(), 47);
     }
 
     #[test]
@@ -338,7 +358,8 @@ mod tests {
         let page = std::fs::read_to_string("../../docs/algorithms.md").expect("the page");
         let gradients = GradientLoss::ALL.iter().map(|(name, _)| name);
         let lists = ListLoss::ALL.iter().map(|(name, ..)| name);
-        for name in PairLoss::ALL.iter().map(|(name, ..)| name).chain(lists).chain(gradients) {
+        let single = SingleLoss::ALL.iter().map(|(name, ..)| name);
+        for name in PairLoss::ALL.iter().map(|(name, ..)| name).chain(lists).chain(single).chain(gradients) {
             assert!(page.contains(&format!("| `{name}` |")), "{name}");
         }
     }
