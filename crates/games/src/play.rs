@@ -136,6 +136,7 @@ fn rules(select: Select, label: Label, seed: u64) -> PairingRules {
         missing_eos_penalty: 0.0,
         score_scale: 1.0,
         threshold: 0.85,
+        positions: 0,
         seed,
     }
 }

@@ -18,6 +18,8 @@ pub struct PairLogps<'a> {
     win_rates: Option<[&'a Tensor; 2]>,
     from_reference: Option<&'a Tensor>,
     matched: Option<[&'a Tensor; 2]>,
+    signs: Option<[&'a Tensor; 2]>,
+    token_terms: Option<&'a Tensor>,
     tails: Option<[[&'a Tensor; 2]; 2]>,
     p: Option<&'a Tensor>,
     weight: Option<&'a Tensor>,
@@ -46,6 +48,8 @@ impl<'a> PairLogps<'a> {
             win_rates: None,
             from_reference: None,
             matched: None,
+            signs: None,
+            token_terms: None,
             tails: None,
             p: None,
             weight: None,
@@ -80,6 +84,17 @@ impl<'a> PairLogps<'a> {
     /// Adds what stands at the rank of each answer in the step's other distribution, in nats, `[B]`: see [`crate::aot_loss`].
     pub fn with_matched(self, of_chosen: &'a Tensor, of_rejected: &'a Tensor) -> Self {
         Self { matched: Some([of_chosen, of_rejected]), ..self }
+    }
+
+    /// Adds 1 where a chosen answer is better than what it is matched with, −1 where it is worse and 0 where neither, and the same of what
+    /// the rejected answers are matched with, `[B]`: see [`crate::dove_loss`].
+    pub fn with_signs(self, of_chosen: &'a Tensor, of_rejected: &'a Tensor) -> Self {
+        Self { signs: Some([of_chosen, of_rejected]), ..self }
+    }
+
+    /// Adds the mean of the rejected answer's token terms, `[B]`; carries the gradient: see [`crate::cringe_loss`].
+    pub fn with_token_terms(self, terms: &'a Tensor) -> Self {
+        Self { token_terms: Some(terms), ..self }
     }
 
     /// Adds the part of each sum that lies behind the shorter answer's length, of chosen and rejected, `[B]`; the policy's carry the
@@ -121,6 +136,9 @@ impl<'a> PairLogps<'a> {
             ("chosen_from_reference", self.from_reference),
             ("matched_of_chosen", self.matched.map(|m| m[0])),
             ("matched_of_rejected", self.matched.map(|m| m[1])),
+            ("sign_of_chosen", self.signs.map(|s| s[0])),
+            ("sign_of_rejected", self.signs.map(|s| s[1])),
+            ("token_terms", self.token_terms),
             ("policy_chosen_tail", self.tails.map(|[policy, _]| policy[0])),
             ("policy_rejected_tail", self.tails.map(|[policy, _]| policy[1])),
             ("ref_chosen_tail", self.tails.map(|[_, reference]| reference[0])),
@@ -194,6 +212,23 @@ impl<'a> PairLogps<'a> {
     pub(crate) fn matched(&self, loss: &'static str) -> Result<[Tensor; 2]> {
         let missing = Error::Missing { loss, input: "what the step matches answers with", setter: "with_matched" };
         Ok(self.matched.ok_or(missing)?.map(|values| values.detach().to_kind(self.policy_chosen.kind())))
+    }
+
+    /// Returns who is better of each answer and what it is matched with, `[B]`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without it.
+    pub(crate) fn signs(&self, loss: &'static str) -> Result<[Tensor; 2]> {
+        let missing = Error::Missing { loss, input: "who is better of matched answers", setter: "with_signs" };
+        Ok(self.signs.ok_or(missing)?.map(|values| values.detach().to_kind(self.policy_chosen.kind())))
+    }
+
+    /// Returns the token terms of the rejected answers, `[B]`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without them.
+    pub(crate) fn token_terms(&self, loss: &'static str) -> Result<&'a Tensor> {
+        self.token_terms.ok_or(Error::Missing { loss, input: "the rejected tokens' terms", setter: "with_token_terms" })
     }
 
     /// Returns the log-ratios of the tails, `[B]`.

@@ -5,6 +5,7 @@
 
 mod advantage;
 mod anchored;
+mod cringe;
 mod divergence;
 mod dpo;
 mod error;
@@ -23,6 +24,7 @@ mod transport;
 
 pub use advantage::{gae, grpo_advantages, rewards_to_go, rloo_advantages, token_rewards, whiten};
 pub use anchored::{apo_down_loss, apo_zero_loss, bco_pair_loss, nca_pair_loss, sppo_loss};
+pub use cringe::{cringe_loss, cringe_tokens};
 pub use divergence::{dpo_alpha_loss, dpo_js_loss};
 pub use dpo::{
     discopop_loss, dpo_loss, dpo_shift_loss, dpop_loss, exo_pair_loss, ld_dpo_loss, odpo_loss, r_dpo_loss,
@@ -33,9 +35,11 @@ pub use gradient::GradientLoss;
 pub use inputs::{LossOutput, PairLogps};
 pub use ipo::{bonbon_loss, ipo_avg_loss, ipo_loss};
 pub use likelihood::{alphapo_loss, asft_loss, cpo_loss, orpo_loss, rpo_loss, simpo_loss};
-pub use list::{ListLogps, ListOutput, d2o_loss, lipo_loss, list_mle_loss, pmpo_loss, pro_loss, sppo_list_loss};
+pub use list::{
+    ListLogps, ListOutput, d2o_loss, lipo_loss, list_mle_loss, pmpo_loss, pro_loss, raft_loss, sppo_list_loss,
+};
 pub use registry::{ListLoss, PairLoss, SingleLoss};
 pub use single::{SingleLogps, SingleOutput, bco_unpaired_loss, dro_loss, dro_value_loss, kto_loss};
 pub use slic::{hinge_loss, slic_hf_loss};
 pub use token::{GradientOutput, TokenLogps, grpo_loss, nash_md_loss, ppo_loss, rloo_loss, value_loss};
-pub use transport::{aot_loss, aot_unpaired_loss};
+pub use transport::{aot_loss, aot_unpaired_loss, dove_loss};

@@ -240,3 +240,18 @@ pub fn pmpo_loss(inputs: &ListLogps, alpha: f64, beta: f64) -> Result<ListOutput
     let pull = (1.0 - alpha) * mean(inputs.ranked(&half, true)) - alpha * mean(inputs.ranked(&half, false));
     Ok(ListOutput { per_list: pull + beta * divergence, rewards: h.detach() })
 }
+
+/// Computes rejection-sampling fine-tuning: `L = −1/n·Σ log π(y)/|y|` over the `n` best answers (RAFT, Dong et al.,
+/// <https://arxiv.org/abs/2304.06767>, with n = 1).
+///
+/// # Arguments, returns and errors
+/// As [`sppo_list_loss`] without a reference but with lengths; `n` at least 1, prompts with fewer answers imitate all.
+pub fn raft_loss(inputs: &ListLogps, n: f64) -> Result<ListOutput> {
+    check("raft", [("n", n)], "a whole number of at least 1", |n| n >= 1.0 && n.fract() == 0.0)?;
+    inputs.check()?;
+    let missing = Error::Missing { loss: "raft", input: "lengths in tokens", setter: "with_tokens" };
+    let tokens = inputs.tokens.ok_or(missing)?.to_kind(inputs.policy.kind()).clamp_min(1.0);
+    let means = inputs.only(&(inputs.policy / tokens));
+    let count = inputs.counts().clamp_max(n);
+    Ok(ListOutput { per_list: -sum(&(inputs.ranked(&count, false) * &means)) / count, rewards: means.detach() })
+}

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Error, ListLogps, ListOutput, LossOutput, PairLogps, Result, SingleLogps, SingleOutput, anchored::*, divergence::*,
-    dpo::*, ipo::*, likelihood::*, list::*, single::*, slic::*, transport::*,
+    Error, ListLogps, ListOutput, LossOutput, PairLogps, Result, SingleLogps, SingleOutput, anchored::*, cringe::*,
+    divergence::*, dpo::*, ipo::*, likelihood::*, list::*, single::*, slic::*, transport::*,
 };
 
 /// Writes a choice, its names, its keys and its calls from one list.
@@ -83,6 +83,8 @@ losses! {
     LdDpo = "ld_dpo", ld_dpo_loss(beta, alpha), reference;
     RewardGap = "reward_gap", reward_gap_loss(beta, eta), reference;
     RewardGapKl = "reward_gap_kl", reward_gap_kl_loss(beta, eta), reference;
+    Cringe = "cringe", cringe_loss(alpha, tau, margin, k), policy;
+    Dove = "dove", dove_loss(beta), reference;
     Aot = "aot", aot_loss(beta, label_smoothing), reference;
     AotUnpaired = "aot_unpaired", aot_unpaired_loss(beta, label_smoothing), reference;
     Xpo = "xpo", xpo_loss(beta, alpha), reference;
@@ -113,6 +115,7 @@ losses! {
     Pro = "pro", pro_loss(lambda), policy;
     D2o = "d2o", d2o_loss(beta, alpha), reference;
     Pmpo = "pmpo", pmpo_loss(alpha, beta), reference;
+    Raft = "raft", raft_loss(n), policy;
 }
 
 losses! {
@@ -131,11 +134,11 @@ impl PairLoss {
 
     /// Returns whether the judge's scores are read.
     pub fn needs_scores(&self) -> bool {
-        matches!(self, Self::Odpo { .. } | Self::RewardGap { .. } | Self::RewardGapKl { .. })
+        matches!(self, Self::Odpo { .. } | Self::RewardGap { .. } | Self::RewardGapKl { .. } | Self::Dove { .. })
     }
 
     /// Returns whether answers are matched with others of the step, so that all of its log-probabilities must be known.
     pub fn needs_matching(&self) -> bool {
-        matches!(self, Self::Aot { .. } | Self::AotUnpaired { .. })
+        matches!(self, Self::Aot { .. } | Self::AotUnpaired { .. } | Self::Dove { .. })
     }
 }

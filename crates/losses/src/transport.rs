@@ -1,6 +1,7 @@
-//! Alignment via optimal transport: distributions of rewards are compared, not pairs, so the examples of a step are coupled.
+//! Losses in which an answer meets another of the step than its own pair's, so the examples of a step are coupled.
 //!
-//! Melnyk et al., <https://arxiv.org/abs/2406.05882>. Both distributions are sorted; what stands at the same rank meets.
+//! Alignment via optimal transport, Melnyk et al., <https://arxiv.org/abs/2406.05882>: distributions of rewards are compared, not pairs. Both are
+//! sorted; what stands at the same rank meets. Joint preferences, DOVE: answers to different prompts meet.
 
 use tch::Tensor;
 
@@ -54,5 +55,27 @@ pub fn aot_unpaired_loss(inputs: &PairLogps, beta: f64, label_smoothing: f64) ->
     let of_chosen = logistic(&(&h[0] - below), beta, label_smoothing);
     let of_rejected = logistic(&(above - &h[1]), beta, label_smoothing);
     let per_pair = inputs.weigh(of_chosen + (&of_rejected - of_rejected.detach()));
+    Ok(LossOutput::new(per_pair, &h, beta))
+}
+
+/// Computes DOVE: the chosen answer of one prompt meets the rejected one of another, and the judge's scores say who is better,
+/// `L = −log σ(±β·(hc_i − hr_j))` (Bansal et al., <https://arxiv.org/abs/2404.00530>; prompt tokens stay out of the sums, the code's default).
+///
+/// As in [`aot_unpaired_loss`] each log-ratio meets its partner held fixed; a tie counts 0.
+///
+/// # Arguments
+/// * `inputs` - matched are hr of what meets each chosen answer and hc of what meets each rejected one; signs say who is better.
+/// * `beta` - as for [`crate::dpo_loss`].
+///
+/// # Returns and errors
+/// As [`aot_loss`].
+pub fn dove_loss(inputs: &PairLogps, beta: f64) -> Result<LossOutput> {
+    positive("dove", [("beta", beta)])?;
+    let h = inputs.log_ratios("dove")?;
+    let ([below, above], [of_chosen, of_rejected]) = (inputs.matched("dove")?, inputs.signs("dove")?);
+    let cost = |margin: Tensor, sign: Tensor| -(beta * margin * &sign).log_sigmoid() * sign.abs();
+    let own = cost(&h[0] - below, of_chosen);
+    let other = cost(above - &h[1], of_rejected);
+    let per_pair = inputs.weigh(own + (&other - other.detach()));
     Ok(LossOutput::new(per_pair, &h, beta))
 }

@@ -23,6 +23,11 @@ pub enum Select {
     /// The strongest against the weakest, the second against the last but one, and so on (OSP,
     /// <https://arxiv.org/abs/2405.14103>).
     Ranked,
+    /// The two strongest (`max_max` of RLHF Workflow's scripts, <https://arxiv.org/abs/2405.07863>).
+    MaxMax,
+    /// The strongest against the weakest first, against better and better answers later: one stage a rank, over the run (Curry-DPO,
+    /// <https://arxiv.org/abs/2403.07230>).
+    Curriculum,
     /// The answers that beat the others most and least often, with their win rates.
     WinRate,
     /// Each answer of the policy against the answers of all other players.
@@ -73,6 +78,8 @@ pub struct PairingRules {
     pub score_scale: f64,
     /// Probability of preference that [`Select::Rejection`] asks for, in [1/2, 1); 0.85 in RS-DPO.
     pub threshold: f64,
+    /// Prompts of the run, for [`Select::Curriculum`].
+    pub positions: u64,
     /// Seed of the run, for [`Select::MaxRandom`].
     pub seed: u64,
 }

@@ -40,9 +40,15 @@ pub(crate) fn pairs(rules: &PairingRules, beliefs: &Beliefs, eligible: &[usize],
             weakest.map(|weakest| (best, weakest)).into_iter().collect()
         }
         Select::Ranked => {
-            let mut ranked = eligible.to_vec();
-            ranked.sort_by(|&i, &j| beliefs.strength(j).total_cmp(&beliefs.strength(i)).then(i.cmp(&j)));
+            let ranked = ranked(beliefs, eligible);
             (0..ranked.len() / 2).map(|rank| (ranked[rank], ranked[ranked.len() - 1 - rank])).collect()
+        }
+        Select::MaxMax => ranked(beliefs, eligible).get(..2).map(|two| (two[0], two[1])).into_iter().collect(),
+        Select::Curriculum => {
+            let ranked = ranked(beliefs, eligible);
+            let stages = ranked.len() - 1;
+            let stage = (position as usize * stages / rules.positions.max(1) as usize).min(stages - 1);
+            vec![(best, ranked[ranked.len() - 1 - stage])]
         }
         Select::Opponent | Select::Single | Select::List => Vec::new(), // no pairs: see `targets`
     }
@@ -51,6 +57,13 @@ pub(crate) fn pairs(rules: &PairingRules, beliefs: &Beliefs, eligible: &[usize],
 /// Returns every two of the answers, the earlier one first.
 fn every_two(eligible: &[usize]) -> impl Iterator<Item = (usize, usize)> {
     eligible.iter().enumerate().flat_map(|(at, &i)| eligible[at + 1..].iter().map(move |&j| (i, j)))
+}
+
+/// Returns the answers, the strongest first; equal ones by place.
+fn ranked(beliefs: &Beliefs, eligible: &[usize]) -> Vec<usize> {
+    let mut ranked = eligible.to_vec();
+    ranked.sort_by(|&i, &j| beliefs.strength(j).total_cmp(&beliefs.strength(i)).then(i.cmp(&j)));
+    ranked
 }
 
 /// Returns the first of the strongest answers.

@@ -54,7 +54,16 @@ fn scores(values: &[f64]) -> Judgement {
 
 fn rules(select: Select, label: Label) -> PairingRules {
     let filters = vec![Filter::Ties, Filter::Identical];
-    PairingRules { select, filters, label, missing_eos_penalty: 0.0, score_scale: 1.0, threshold: 0.85, seed: 7 }
+    PairingRules {
+        select,
+        filters,
+        label,
+        missing_eos_penalty: 0.0,
+        score_scale: 1.0,
+        positions: 12,
+        threshold: 0.85,
+        seed: 7,
+    }
 }
 
 /// Reads every example as (first token of chosen, first token of rejected, p).

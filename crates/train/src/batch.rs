@@ -3,6 +3,9 @@
 use joust_model::{Llama, sequence_logprobs};
 use tch::{Kind, Tensor};
 
+/// Rows whose logits are held at once where they are read whole.
+const SPREAD_ROWS: i64 = 256;
+
 /// Prompts with completions, padded on the right; masks come from lengths, never from the padding id.
 #[derive(Debug)]
 pub struct SequenceBatch {
@@ -59,18 +62,61 @@ impl SequenceBatch {
         &self.lengths
     }
 
-    /// Computes log π(token) in nats of every completion token, float32 `[N]`, sequences one after the other.
-    pub fn token_logprobs(&self, model: &Llama) -> Tensor {
+    /// Computes the last hidden states that predict each completion token, `[N, H]`, sequences one after the other.
+    pub fn hidden_rows(&self, model: &Llama) -> Tensor {
         let hidden = model.hidden(&self.ids); // [B, T, H]
         let width = hidden.size()[2];
-        sequence_logprobs(model, &hidden.view([-1, width]).index_select(0, &self.rows), &self.targets)
+        hidden.view([-1, width]).index_select(0, &self.rows)
+    }
+
+    /// Computes log π(token) in nats of every completion token from [`Self::hidden_rows`], float32 `[N]`.
+    pub fn logprobs_of(&self, model: &Llama, rows: &Tensor) -> Tensor {
+        sequence_logprobs(model, rows, &self.targets)
+    }
+
+    /// As [`Self::logprobs_of`], from the model on.
+    pub fn token_logprobs(&self, model: &Llama) -> Tensor {
+        self.logprobs_of(model, &self.hidden_rows(model))
+    }
+
+    /// Computes `log Σ_v π(v)²` where each token was drawn, float32 `[N]` without gradient: what log π of a token drawn from π is compared
+    /// with.
+    pub fn spreads(&self, model: &Llama, rows: &Tensor) -> Tensor {
+        let _no_grad = tch::no_grad_guard();
+        let spread = |rows: Tensor| {
+            let logits = model.head(&rows).to_kind(Kind::Float);
+            (&logits * 2.0).logsumexp([1i64].as_slice(), false) - 2.0 * logits.logsumexp([1i64].as_slice(), false)
+        };
+        let spreads: Vec<Tensor> = rows.split(SPREAD_ROWS, 0).into_iter().map(spread).collect();
+        Tensor::cat(&spreads, 0)
+    }
+
+    /// Computes [`joust_losses::cringe_tokens`] of every completion token, float32 `[N]`; carries the gradient and holds all logits until it is
+    /// taken.
+    pub fn cringe_terms(&self, model: &Llama, rows: &Tensor, k: i64) -> Tensor {
+        let logits = model.head(rows).to_kind(Kind::Float);
+        joust_losses::cringe_tokens(&logits, &self.targets, k.min(logits.size()[1] - 1))
+    }
+
+    /// Sums the last hidden states that predict each completion token by sequence, float32 `[B, H]`.
+    pub fn hidden_sums(&self, model: &Llama) -> Tensor {
+        let rows = self.hidden_rows(model).to_kind(Kind::Float);
+        Tensor::zeros([self.len() as i64, rows.size()[1]], (Kind::Float, rows.device())).index_add(
+            0,
+            &self.owners,
+            &rows,
+        )
+    }
+
+    /// Averages token values `[N]` by sequence, `[B]`.
+    pub fn means(&self, values: &Tensor) -> Tensor {
+        let lengths: Vec<f32> = self.lengths.iter().map(|tokens| *tokens as f32).collect();
+        self.sums(values) / Tensor::from_slice(&lengths).to_device(values.device())
     }
 
     /// Computes a critic's value of the state before each completion token, float32 `[N]`.
     pub fn token_values(&self, critic: &Llama) -> Tensor {
-        let hidden = critic.hidden(&self.ids);
-        let width = hidden.size()[2];
-        critic.head(&hidden.view([-1, width]).index_select(0, &self.rows)).squeeze_dim(1).to_kind(Kind::Float)
+        critic.head(&self.hidden_rows(critic)).squeeze_dim(1).to_kind(Kind::Float)
     }
 
     /// Lays token values `[N]` out by sequence, `[B, W]` with 0 behind each; W is the longest completion. Differentiable.

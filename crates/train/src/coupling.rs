@@ -14,6 +14,8 @@ use crate::{
 pub(crate) struct Coupled {
     /// What each answer of a pair is matched with, in nats, pair after pair: see [`joust_losses::aot_loss`].
     pub(crate) matched: Vec<[f64; 2]>,
+    /// Whether each answer is better than that: 1, −1, or 0 for neither; see [`joust_losses::dove_loss`].
+    pub(crate) signs: Vec<[f64; 2]>,
     /// The average that single answers are compared with.
     pub(crate) baseline: f64,
     /// Mean and standard deviation of the step's rewards.
@@ -96,6 +98,9 @@ where
         sums.iter().flat_map(|batch| batch.chunks_exact(2).map(|pair| [pair[0], pair[1]])).collect()
     };
     let (policy, reference) = (pairs(policy), pairs(&reference));
+    if let PairLoss::Dove { .. } = loss {
+        return rotated(step, &policy, &reference);
+    }
     let (upper, lower): (Vec<f64>, Vec<f64>) = if matches!(loss, PairLoss::Aot { .. }) {
         policy.iter().zip(&reference).map(|(p, r)| (p[0] - p[1], r[0] - r[1])).unzip()
     } else {
@@ -106,6 +111,30 @@ where
     let share =
         |batch: &B| Coupled { matched: rest.by_ref().take(batch.as_ref().len()).collect(), ..Coupled::default() };
     step.iter().map(share).collect()
+}
+
+/// Lets the chosen answer of each pair meet the rejected one of the next, the last that of the first.
+fn rotated<B: AsRef<[Prepared]>>(step: &[B], policy: &[[f64; 2]], reference: &[[f64; 2]]) -> Vec<Coupled> {
+    let examples: Vec<_> = step.iter().flat_map(AsRef::as_ref).map(|prepared| &prepared.example).collect();
+    let count = examples.len();
+    let h = |i: usize, side: usize| policy[i][side] - reference[i][side];
+    let score = |i: usize, side: usize| examples[i].answers[side].score.unwrap_or_default();
+    let sign = |i: usize, j: usize| match score(i, 0).total_cmp(&score(j, 1)) {
+        std::cmp::Ordering::Greater => 1.0,
+        std::cmp::Ordering::Equal => 0.0,
+        std::cmp::Ordering::Less => -1.0,
+    };
+    let mut next = 0..count;
+    let mut share = |batch: &B| {
+        let own: Vec<usize> = next.by_ref().take(batch.as_ref().len()).collect();
+        let around = |i: usize| ((i + 1) % count, (i + count - 1) % count);
+        Coupled {
+            matched: own.iter().map(|&i| [h(around(i).0, 1), h(around(i).1, 0)]).collect(),
+            signs: own.iter().map(|&i| [sign(i, around(i).0), sign(around(i).1, i)]).collect(),
+            ..Coupled::default()
+        }
+    };
+    step.iter().map(&mut share).collect()
 }
 
 /// Returns for each of `values` what stands at its rank in `others`; equal values rank by place.

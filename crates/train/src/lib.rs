@@ -7,7 +7,7 @@ mod batch;
 mod checkpoint;
 mod coupling;
 mod error;
-mod exchange;
+mod foresight;
 mod gradient;
 mod list;
 mod master;

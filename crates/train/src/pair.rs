@@ -49,7 +49,11 @@ pub(crate) fn loss(loss: &PairLoss, micro: &Micro<'_>, sums: &mut Sums) -> Resul
     let column = |value: &dyn Fn(&Example) -> f64| micro.column(micro.examples().map(value));
     let lengths = [0, 1].map(|i: usize| column(&|e| e.answers[i].token_ids.len() as f64));
     let scores = [0, 1].map(|i: usize| column(&|e| e.answers[i].score.unwrap_or_default()));
-    let (p, weight) = (column(&p_of), column(&|e| e.weight));
+    let (p, mut weight) = (column(&p_of), column(&|e| e.weight));
+    if let Some(aligned) = &micro.aligned {
+        weight *= side(aligned, 0) * side(aligned, 1);
+        sums.add("weights/wpo", &weight);
+    }
     let from_reference = column(&|e| f64::from(u8::from(e.answers[0].player == Player::Reference)));
     let rates = [0, 1].map(|i| win_rates(micro, i));
     let mut inputs = PairLogps::new(&policy[0], &policy[1])
@@ -68,6 +72,14 @@ pub(crate) fn loss(loss: &PairLoss, micro: &Micro<'_>, sums: &mut Sums) -> Resul
     let matched = [0, 1].map(|i: usize| micro.column(micro.coupled.matched.iter().map(|values| values[i])));
     if loss.needs_matching() {
         inputs = inputs.with_matched(&matched[0], &matched[1]);
+    }
+    let signs = [0, 1].map(|i: usize| micro.column(micro.coupled.signs.iter().map(|values| values[i])));
+    if !micro.coupled.signs.is_empty() {
+        inputs = inputs.with_signs(&signs[0], &signs[1]);
+    }
+    let terms = micro.token_terms.as_ref().map(|terms| side(&micro.sequences.means(terms), 1));
+    if let Some(terms) = &terms {
+        inputs = inputs.with_token_terms(terms);
     }
     let tails = tails(loss, micro);
     if let Some([policy, reference]) = &tails {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use joust_core::Example;
 use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
 use joust_model::{Device, Llama};
+use joust_pairs::Keep;
 use tch::{Kind, Tensor};
 
 use crate::{
@@ -69,6 +70,10 @@ pub struct Trainer {
     pub master: Master,
     /// The critic's, for objectives that have one: a decoder with a scalar head.
     pub critic: Option<Master>,
+    /// Which share of a step's pairs is trained; `None` trains all.
+    pub keep: Option<Keep>,
+    /// Whether pairs are weighed by how probable the policy finds both answers now (WPO, <https://arxiv.org/abs/2406.11827>).
+    pub wpo: bool,
     objective: Objective,
     pub(crate) device: Device,
 }
@@ -123,6 +128,10 @@ pub(crate) struct Micro<'a> {
     pub(crate) logprobs: &'a Tensor,
     pub(crate) totals: Totals,
     pub(crate) coupled: &'a Coupled,
+    /// WPO's weight of each answer, `[B]`, where pairs are weighed so.
+    pub(crate) aligned: Option<Tensor>,
+    /// Cringe's terms of all tokens, `[N]`, where the loss reads them; carry the gradient.
+    pub(crate) token_terms: Option<Tensor>,
 }
 
 impl Micro<'_> {
@@ -199,7 +208,15 @@ impl Objective {
         let totals = Totals::of(&[step]);
         let own = |_: &[Prepared]| Ok(Vec::<f64>::try_from(sequences.sums(&logprobs.detach()).to_kind(Kind::Double))?);
         let coupled = couple(self, &[step], &own, &|_| Ok(Vec::new()))?;
-        let micro = Micro { batch: step, sequences: &sequences, logprobs, totals, coupled: &coupled[0] };
+        let micro = Micro {
+            batch: step,
+            sequences: &sequences,
+            logprobs,
+            totals,
+            coupled: &coupled[0],
+            aligned: None,
+            token_terms: None,
+        };
         self.loss(&micro, &mut Sums::default())
     }
 }
@@ -213,7 +230,7 @@ pub(crate) fn layout<'a>(examples: impl Iterator<Item = &'a Example>, device: &D
 impl Trainer {
     /// Trains `master` with `objective`, taking the device's permit for each micro-batch.
     pub fn new(master: Master, objective: Objective, device: Device) -> Self {
-        Self { master, critic: None, objective, device }
+        Self { master, critic: None, keep: None, wpo: false, objective, device }
     }
 
     /// Lists the trained weights with the prefix of their names in a checkpoint.
@@ -274,7 +291,10 @@ impl Trainer {
             (Objective::Single(SingleLoss::Kto { .. }), Some(reference)) => self.exchange(reference, &mut prepared)?,
             _ => {}
         }
-        Ok(prepared)
+        match (&self.objective, self.keep) {
+            (Objective::Pair(_), Some(keep)) => self.retain(keep, prepared),
+            _ => Ok(prepared),
+        }
     }
 
     /// Updates the policy once; the loss is a mean over the whole step.
@@ -320,8 +340,15 @@ impl Trainer {
     fn accumulate(&mut self, (batch, coupled): (&[Prepared], &Coupled), totals: Totals, sums: &mut Sums) -> Result<()> {
         let _permit = self.device.acquire();
         let sequences = layout(batch.iter().map(|prepared| &prepared.example), &self.device);
-        let logprobs = sequences.token_logprobs(&self.master.model()?);
-        let micro = Micro { batch, sequences: &sequences, logprobs: &logprobs, totals, coupled };
+        let policy = self.master.model()?;
+        let rows = sequences.hidden_rows(&policy);
+        let logprobs = sequences.logprobs_of(&policy, &rows);
+        let token_terms = match self.objective {
+            Objective::Pair(PairLoss::Cringe { k, .. }) => Some(sequences.cringe_terms(&policy, &rows, k as i64)),
+            _ => None,
+        };
+        let aligned = self.wpo.then(|| sequences.means(&(logprobs.detach() - sequences.spreads(&policy, &rows))).exp());
+        let micro = Micro { batch, sequences: &sequences, logprobs: &logprobs, totals, coupled, aligned, token_terms };
         let loss = self.objective.loss(&micro, sums)?;
         let loss = match (&self.objective, &self.critic) {
             (Objective::Gradient(kind), Some(critic)) => {

@@ -3,11 +3,12 @@
 use joust_core::{Answer, Example, ExampleSource, Finish, Player, RecordId, Target};
 use joust_losses::{PairLoss, SingleLoss};
 use joust_model::{Device, Llama};
+use joust_pairs::{Keep, KeepBy};
 use joust_testkit::{tiny_config, tiny_weights};
 use joust_train::{
     AdamWParams, Error, Master, Objective, Schedule, ScheduleKind, SequenceBatch, Settings, StepMetrics, Trainer,
 };
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 const VOCAB: i64 = 40;
 const LABELS: [f64; 3] = [0.9, 0.5, 0.1];
@@ -48,6 +49,8 @@ fn every_objective() -> Vec<Objective> {
     vec![
         Objective::Pair(PairLoss::Aot { beta: 0.3, label_smoothing: 0.1 }),
         Objective::Pair(PairLoss::AotUnpaired { beta: 0.3, label_smoothing: 0.1 }),
+        Objective::Pair(PairLoss::Dove { beta: 0.3 }),
+        Objective::Pair(PairLoss::Cringe { alpha: 0.5, tau: 10.0, margin: -10.0, k: 3.0 }),
         Objective::Pair(PairLoss::LdDpo { beta: 0.3, alpha: 0.3 }),
         Objective::Pair(PairLoss::RewardGap { beta: 0.3, eta: 0.5 }),
         Objective::Single(SingleLoss::Kto { beta: 0.3, desirable_weight: 1.0, undesirable_weight: 0.8 }),
@@ -172,4 +175,86 @@ fn without_a_reference_only_losses_that_read_none_are_trained() {
     let prepared = refused.prepare(None, vec![examples(&dpo)]).expect("it fits");
     let error = refused.step(&prepared).expect_err("no reference").to_string();
     assert!(error.contains("dpo needs reference log-probabilities"), "{error}");
+}
+
+#[test]
+fn a_share_of_the_pairs_is_kept_by_what_the_models_say() {
+    let objective = Objective::Pair(PairLoss::Dpo { beta: 0.1, label_smoothing: 0.0 });
+    let all = examples(&objective);
+    let (still, reference) = trainer(objective);
+    let policy = still.master.model().expect("weights are whole");
+    let hidden = |e: &Example, side: usize| {
+        // The states at the last prompt token and at all answer tokens but the last.
+        let ids: Vec<i64> = e.prompt_ids.iter().chain(&e.answers[side].token_ids).map(|id| i64::from(*id)).collect();
+        let states = policy.hidden(&Tensor::from_slice(&ids).unsqueeze(0)).squeeze_dim(0);
+        let tokens = e.answers[side].token_ids.len() as i64;
+        states.narrow(0, e.prompt_ids.len() as i64 - 1, tokens).sum_dim_intlist(0i64, false, Kind::Double)
+            / tokens as f64
+    };
+    let ratio = |model: &Llama, e: &Example, side: usize| logp(model, &e.prompt_ids, &e.answers[side].token_ids);
+    let value = |by: KeepBy, e: &Example| match by {
+        KeepBy::Clarity => {
+            let mean = |side: usize| ratio(&reference, e, side) / e.answers[side].token_ids.len() as f64;
+            mean(1) - mean(0) // highest first
+        }
+        KeepBy::Margin => {
+            let h = |side: usize| ratio(&policy, e, side) - ratio(&reference, e, side);
+            (h(0) - h(1)).abs()
+        }
+        KeepBy::Ches => {
+            let (chosen, rejected) = (hidden(e, 0), hidden(e, 1));
+            (chosen.dot(&rejected) - chosen.dot(&chosen)).double_value(&[])
+        }
+    };
+    for by in [KeepBy::Clarity, KeepBy::Margin, KeepBy::Ches] {
+        let mut expected: Vec<(f64, RecordId)> = all.iter().map(|e| (value(by, e), e.id)).collect();
+        expected.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut expected: Vec<RecordId> = expected.into_iter().take(3).map(|(_, id)| id).collect();
+        expected.sort();
+        for size in [8, 3, 1] {
+            let (mut trainer, _) = trainer(objective);
+            trainer.keep = Some(Keep { by, share: 3.0 / 8.0 });
+            let cut = all.chunks(size).map(<[Example]>::to_vec).collect();
+            let kept = trainer.prepare(&reference, cut).expect("it fits");
+            let mut found: Vec<RecordId> = kept.iter().flatten().map(|prepared| prepared.example.id).collect();
+            found.sort();
+            assert_eq!(found, expected, "{by:?} in micro-batches of {size}");
+            assert_eq!(trainer.step(&kept).expect("finite")["pairs"], 3.0);
+        }
+    }
+}
+
+#[test]
+fn wpo_weighs_by_the_policys_own_probabilities() {
+    let objective = Objective::Pair(PairLoss::Dpo { beta: 0.1, label_smoothing: 0.0 });
+    let all = examples(&objective);
+    let (mut trainer, reference) = trainer(objective);
+    let policy = trainer.master.model().expect("weights are whole");
+    let weight = |e: &Example, side: usize| {
+        let ids: Vec<i64> = e.prompt_ids.iter().chain(&e.answers[side].token_ids).map(|id| i64::from(*id)).collect();
+        let hidden = policy.hidden(&Tensor::from_slice(&ids).unsqueeze(0)).squeeze_dim(0);
+        let first = e.prompt_ids.len();
+        let mean: f64 = (first..ids.len())
+            .map(|at| {
+                let p = policy.head(&hidden.get(at as i64 - 1)).softmax(0, Kind::Double);
+                p.get(ids[at]).double_value(&[]).ln() - p.square().sum(Kind::Double).double_value(&[]).ln()
+            })
+            .sum();
+        (mean / (ids.len() - first) as f64).exp()
+    };
+    let weights: Vec<f64> = all.iter().map(|e| weight(e, 0) * weight(e, 1)).collect();
+    let loss = |e: &Example| {
+        let h = |side: usize| {
+            let ids = &e.answers[side].token_ids;
+            logp(&policy, &e.prompt_ids, ids) - logp(&reference, &e.prompt_ids, ids)
+        };
+        (-0.1 * (h(0) - h(1))).exp().ln_1p()
+    };
+    let expected = all.iter().zip(&weights).map(|(e, weight)| weight * loss(e)).sum::<f64>() / 8.0;
+    trainer.wpo = true;
+    let cut = all.chunks(3).map(<[Example]>::to_vec).collect();
+    let prepared = trainer.prepare(&reference, cut).expect("it fits");
+    let metrics = trainer.step(&prepared).expect("finite");
+    assert!((metrics["loss"] - expected).abs() < 1e-5, "{expected}: {metrics:?}");
+    assert!((metrics["weights/wpo"] - weights.iter().sum::<f64>() / 8.0).abs() < 1e-5, "{weights:?}: {metrics:?}");
 }

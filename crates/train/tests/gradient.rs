@@ -153,7 +153,8 @@ fn a_step_raises_what_the_judge_prefers() {
 #[test]
 fn lists_do_not_depend_on_micro_batches_and_rank_the_best_higher() {
     for (name, keys, _) in ListLoss::ALL {
-        let params = keys.iter().map(|key| ((*key).to_owned(), 0.05)).collect();
+        let value = |key: &str| if key == "n" { 1.0 } else { 0.05 };
+        let params = keys.iter().map(|key| ((*key).to_owned(), value(key))).collect();
         let loss = ListLoss::from_name(name, &params).expect("its own keys");
         let build = |i: usize| {
             // The best first, and lists of two and of three answers.

@@ -16,7 +16,7 @@ use std::{path::PathBuf, sync::Arc};
 use joust_core::{Progress, RunId, Shutdown};
 use joust_engine::{ModelStore, Snapshot};
 use joust_model::Llama;
-use joust_pairs::replay::Order;
+use joust_pairs::{Weight, replay::Order};
 use joust_queue::Queue;
 use joust_train::Trainer;
 use tokio::sync::watch;
@@ -51,6 +51,8 @@ pub struct Config {
     pub max_staleness: u64,
     /// Replayed share of a step's examples.
     pub replay: Replay,
+    /// What each example's loss is multiplied by.
+    pub weights: Vec<Weight>,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
     /// Checkpoints that stay.

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use joust_core::{DropReason, Example, ExampleSource, Manifest, Outcome, RecordId, SCHEMA};
-use joust_pairs::replay::{Entry, choose, margin_of, replay_count};
+use joust_pairs::{
+    replay::{Entry, choose, margin_of, replay_count},
+    weight_of,
+};
 
 use crate::{Config, Result};
 
@@ -59,16 +62,20 @@ impl ReplayPool {
     }
 }
 
-/// Takes the examples out of a step's outcomes, in prompt order, without those that are too stale.
-pub(crate) fn harvest(outcomes: &[Outcome], version: u64, max_staleness: u64) -> Harvest {
+/// Takes the examples out of a step's outcomes, in prompt order and weighed, without those that are too stale.
+pub(crate) fn harvest(outcomes: &[Outcome], version: u64, config: &Config) -> Harvest {
     let mut ordered: Vec<&Outcome> = outcomes.iter().collect();
     ordered.sort_by_key(|outcome| outcome.position);
     let mut harvest = Harvest::default();
+    let age = |example: &Example| version.saturating_sub(example.policy_version);
     for outcome in ordered {
-        let fresh = |example: &&Example| {
-            example.source != ExampleSource::Online || version.saturating_sub(example.policy_version) <= max_staleness
+        let fresh =
+            |example: &&Example| example.source != ExampleSource::Online || age(example) <= config.max_staleness;
+        let weighed = |mut example: Example| {
+            example.weight *= weight_of(&config.weights, &example, age(&example));
+            example
         };
-        let kept: Vec<Example> = outcome.examples.iter().filter(fresh).cloned().collect();
+        let kept: Vec<Example> = outcome.examples.iter().filter(fresh).cloned().map(weighed).collect();
         if kept.is_empty() {
             let reason = outcome.dropped.unwrap_or(DropReason::Stale);
             *harvest.dropped.entry(reason).or_default() += 1;

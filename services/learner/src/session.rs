@@ -98,7 +98,7 @@ impl Session {
         for assigned in std::mem::take(&mut self.recovered) {
             let outcomes = decode_all(&assigned)?;
             let plan: Manifest = decode("manifest", &assigned.manifest.body)?;
-            let harvest = harvest(&outcomes, self.config.version(plan.step), self.config.max_staleness);
+            let harvest = harvest(&outcomes, self.config.version(plan.step), &self.config);
             tracing::info!(step = plan.step, "replaying a step that was assigned before the crash");
             if let Some(ended) = self.train(plan, harvest, &outcomes, true).await? {
                 return self.end(ended).await;
@@ -112,7 +112,7 @@ impl Session {
                 return self.end(Ended::Stopped).await;
             };
             let (leases, outcomes): (Vec<Lease>, Vec<Outcome>) = collected.into_iter().unzip();
-            let harvest = harvest(&outcomes, self.config.version(step), self.config.max_staleness);
+            let harvest = harvest(&outcomes, self.config.version(step), &self.config);
             let plan = manifest(&self.config, step, &harvest.examples, &self.pool)?;
             failpoint::pass("learner_before_assign");
             let durable = StepManifest { step, body: encode(&plan) };
@@ -177,10 +177,15 @@ impl Session {
     async fn update(&mut self, batches: Vec<Vec<Example>>) -> Result<StepMetrics> {
         let epochs = self.config.epochs;
         let training = self.worker.call(move |trained| {
+            let count = |batches: &[Vec<_>]| batches.iter().map(Vec::len).sum::<usize>();
+            let examples: usize = batches.iter().map(Vec::len).sum();
             let prepared = trained.trainer.prepare(trained.reference.as_ref(), batches)?;
             let mut metrics = StepMetrics::new();
             for _ in 0..epochs {
                 metrics = trained.trainer.step(&prepared)?;
+            }
+            if trained.trainer.keep.is_some() {
+                metrics.insert("pairs/filtered".into(), (examples - count(&prepared)) as f64);
             }
             Ok::<_, joust_train::Error>(metrics)
         });
@@ -382,13 +387,13 @@ async fn recover(
     let mut pool = ReplayPool::new(config.replay.capacity);
     for (step, item) in queue.kept(topic).await? {
         let outcome: Outcome = decode("outcome", &item.body)?;
-        pool.enter(step, harvest(&[outcome], config.version(step), config.max_staleness).examples);
+        pool.enter(step, harvest(&[outcome], config.version(step), config).examples);
     }
     let assigned = queue.assigned(topic, 0).await?;
     let (covered, recovered): (Vec<_>, Vec<_>) = assigned.into_iter().partition(|found| found.manifest.step < step);
     for found in covered {
         let step = found.manifest.step;
-        pool.enter(step, harvest(&decode_all(&found)?, config.version(step), config.max_staleness).examples);
+        pool.enter(step, harvest(&decode_all(&found)?, config.version(step), config).examples);
     }
     match recovered.first().map(|first| first.manifest.step) {
         Some(found) if found != step => Err(Error::Gap { expected: step, found }),

@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 use joust_core::{Player, PromptTask, Purpose, RecordId, Release, Rollout, RunId, SCHEMA, Shutdown, encode, failpoint};
 use joust_data::Tokenizer;
 use joust_engine::{Engine, ModelStore, Published, SamplingParams};
+use joust_pairs::annotate::{aepo, similarity};
 use joust_queue::{Consumer, Done, Item, Lease, Leased, Queue, Topic, unpack};
 
 pub use answer::{Ask, Models, answer};
@@ -30,6 +31,8 @@ pub struct Config {
     pub players: Vec<Player>,
     /// Weight of the reference in the player `mixture`, in [0, 1].
     pub mixture_coef: f64,
+    /// Answers of a prompt that are judged, 0 for all: see [`joust_pairs::annotate`].
+    pub annotate: usize,
     /// How answers are drawn.
     pub params: SamplingParams,
     /// Seed of the run.
@@ -96,7 +99,10 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
         mixture_coef: config.mixture_coef,
     };
     let ask = Ask { params: &config.params, seed: config.seed, players: &config.players };
-    let rollouts = answer(&deps.engine, &deps.tokenizer, models, &tasks, &ask).await?;
+    let mut rollouts = answer(&deps.engine, &deps.tokenizer, models, &tasks, &ask).await?;
+    if config.annotate > 0 {
+        rollouts.iter_mut().for_each(|rollout| annotated(rollout, config.annotate));
+    }
     let topic = Topic::rollouts(&config.run);
     let next = rollouts.iter().map(|rollout| (topic.clone(), item(rollout))).collect();
     let done = leases.into_iter().map(|lease| (lease, Done::Moved)).collect();
@@ -104,6 +110,15 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
     deps.queue.commit_when_room(done, next, ROOM).await?;
     failpoint::pass("rollout_after_commit");
     Ok(())
+}
+
+/// Keeps the answers that are worth judging.
+fn annotated(rollout: &mut Rollout, count: usize) {
+    let ids: Vec<&[u32]> = rollout.completions.iter().map(|completion| completion.token_ids.as_slice()).collect();
+    let table: Vec<Vec<f64>> = ids.iter().map(|a| ids.iter().map(|b| similarity(a, b)).collect()).collect();
+    let kept = aepo(&table, count);
+    let mut index = 0..;
+    rollout.completions.retain(|_| index.next().is_some_and(|index| kept.contains(&index)));
 }
 
 /// Waits until the published policy is new enough for the prompt at `position` (R5).

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use joust_core::Player;
 use serde::Serialize;
 
-use super::{Ask, LOSSES, LossName, LossSpec, Reads, ReferenceKind, RunFile};
+use super::{Ask, KeepBy, LOSSES, LossName, LossSpec, Reads, ReferenceKind, RunFile, Weight};
 use crate::{
     Error,
     judge::{JudgeConfig, MatrixJudge, Rule, RuleJudge},
@@ -84,6 +84,15 @@ impl RunFile {
                 format!("sampling.num_generations is {answers}; write one of the two keys, or make them agree");
             found.conflict("sampling.players", &format!("{players} entries"), &reason);
         }
+        let (annotate, mixed) = (self.sampling.annotate, self.sampling.players.windows(2).any(|two| two[0] != two[1]));
+        if annotate == 1 || annotate > answers {
+            let reason =
+                format!("of {answers} answers (sampling.num_generations) 2 to {answers} can be judged, or 0 for all");
+            found.conflict("sampling.annotate", &annotate.to_string(), &reason);
+        } else if annotate > 0 && mixed {
+            let reason = "it may leave one player without an answer; let one player give all of them, or set 0";
+            found.conflict("sampling.annotate", &annotate.to_string(), reason);
+        }
         let replay = &self.pairing.replay;
         if replay.ratio > 0.0 && replay.capacity == 0 {
             let reason = "a capacity of 0 keeps nothing to replay; set pairing.replay.capacity or a ratio of 0";
@@ -110,9 +119,28 @@ impl RunFile {
         }
         self.check_answers(spec, found);
         self.check_reference(spec, found);
+        self.check_pairs(spec, found);
         if spec.reads == Reads::ScoredPairs && self.feedback.ask != Ask::Score {
             let reason = "it reads the judge's scores, which only feedback.ask = \"score\" gives";
             found.conflict("loss.name", &name, reason);
+        }
+    }
+
+    /// Checks what only pairs can have.
+    fn check_pairs(&self, spec: &LossSpec, found: &mut Problems<'_>) {
+        let (pairing, name) = (&self.pairing, name_of(&spec.name));
+        let pairs = matches!(spec.reads, Reads::Pairs | Reads::ScoredPairs | Reads::WinRates);
+        if pairing.keep.share < 1.0 && !pairs {
+            let reason = format!("it chooses among pairs, and the loss {name} reads {}; set 1", spec.reads.describe());
+            found.conflict("pairing.keep.share", &pairing.keep.share.to_string(), &reason);
+        }
+        if pairing.keep.share < 1.0 && pairing.keep.by != KeepBy::Ches && self.reference.kind == ReferenceKind::None {
+            let reason = "it is measured against the reference; use \"ches\", or another reference.kind than \"none\"";
+            found.conflict("pairing.keep.by", &name_of(&pairing.keep.by), reason);
+        }
+        for weight in pairing.weights.iter().filter(|weight| **weight != Weight::Staleness && !pairs) {
+            let reason = format!("it weighs pairs, and the loss {name} reads {}; remove it", spec.reads.describe());
+            found.conflict("pairing.weights", &name_of(weight), &reason);
         }
     }
 

@@ -115,8 +115,12 @@ pub enum Select {
     Rejection,
     /// The best against the lowest of a random five.
     SweetSpot,
-    /// Pairs of neighbouring ranks.
+    /// The strongest against the weakest, the second against the last but one, and so on (OSP).
     Ranked,
+    /// The two strongest.
+    MaxMax,
+    /// The strongest against the weakest first, against better and better answers later in the run (Curry-DPO).
+    Curriculum,
     /// Answers with their win rate against the others.
     WinRate,
     /// The policy's answer against the opponent's.
@@ -137,6 +141,31 @@ pub enum Filter {
     Identical,
     /// Answers that did not end in EOS.
     Truncated,
+}
+
+/// What an example's loss is multiplied by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Weight {
+    /// The judge's probability of the preference: clear pairs count more (OPTune).
+    ScoreGap,
+    /// `staleness_decay` for each policy version since the answers.
+    Staleness,
+    /// How probable both answers are under the policy of now, by token and against its own spread (WPO).
+    Wpo,
+}
+
+/// What pairs of a step are ranked by when only a share of them is trained.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepBy {
+    /// The reference's log-prob a token of chosen minus rejected, highest first.
+    #[default]
+    Clarity,
+    /// The implicit margin, smallest first: pairs that are not settled.
+    Margin,
+    /// The similarity of the answers' hidden states, lowest first: pairs that do not push the chosen answer down (CHES).
+    Ches,
 }
 
 /// Which applied examples are trained again first.
@@ -250,6 +279,8 @@ pub enum LossName {
     Pro,
     /// Direct reward optimization with a critic, DRO-V.
     Dro,
+    /// Rejection-sampling fine-tuning on the best answers.
+    Raft,
     /// Probabilistic preference optimization on sets.
     Pmpo,
     /// Distributional dispreference optimization.

@@ -37,6 +37,10 @@ pub enum Domain {
     Fraction,
     /// Whole, from 2 to 999.
     Count,
+    /// Whole, from 1 to 999.
+    Some,
+    /// Any finite number.
+    Any,
 }
 
 /// A hyper-parameter of a loss.
@@ -80,6 +84,8 @@ impl Reads {
                 Select::Rejection,
                 Select::SweetSpot,
                 Select::Ranked,
+                Select::MaxMax,
+                Select::Curriculum,
             ],
             Self::WinRates => &[Select::WinRate],
             Self::Opponent => &[Select::Opponent],
@@ -157,7 +163,7 @@ const fn list(name: LossName, keys: &'static [LossKey]) -> LossSpec {
 const EPSILON: LossKey = key("epsilon", 0.2, Domain::Positive);
 
 /// Every loss that runs, with its hyper-parameters and their defaults.
-pub const LOSSES: [LossSpec; 47] = [
+pub const LOSSES: [LossSpec; 50] = [
     spec(LossName::Dpo, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
     spec(LossName::Ipo, &[beta(1.0)]),
     spec(LossName::IpoAvg, &[beta(0.1)]),
@@ -192,6 +198,17 @@ pub const LOSSES: [LossSpec; 47] = [
     spec(LossName::LdDpo, &[beta(0.1), key("alpha", 0.5, Domain::Fraction)]),
     scored(LossName::RewardGap, &[beta(0.1), key("eta", 1.0, Domain::NotNegative)]),
     scored(LossName::RewardGapKl, &[beta(0.1), key("eta", 1.0, Domain::NotNegative)]),
+    alone(spec(
+        LossName::Cringe,
+        &[
+            key("alpha", 0.005, Domain::NotNegative),
+            key("tau", 10.0, Domain::Positive),
+            key("margin", -10.0, Domain::Any),
+            key("k", 5.0, Domain::Some),
+        ],
+    )),
+    scored(LossName::Dove, &[beta(0.1)]),
+    alone(list(LossName::Raft, &[key("n", 1.0, Domain::Some)])),
     spec(LossName::Aot, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
     spec(LossName::AotUnpaired, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
     answers(
@@ -228,7 +245,7 @@ pub const LOSSES: [LossSpec; 47] = [
 ];
 
 /// Meaning of each key, whatever the loss.
-const MEANINGS: [(&str, &str); 14] = [
+const MEANINGS: [(&str, &str); 16] = [
     (
         "beta",
         "How tightly the policy is held to the reference, per nat; for losses without a reference, the scale of the reward. Near 0 \
@@ -239,14 +256,16 @@ const MEANINGS: [(&str, &str); 14] = [
     ("lambda", "Weight of the loss's second term: see the loss; of `ppo` how far an advantage looks ahead"),
     ("alpha", "Weight of the loss's second term, or shape of its reward: see the loss"),
     ("gamma", "Margin of the reward that chosen must lead by; of `ppo` the discount of a token's reward"),
-    ("tau", "Temperature of the mixture of the two forms"),
+    ("tau", "Temperature of the mixture of the two forms; of `cringe` of the gate, in nats"),
+    ("margin", "Lead of chosen in nats at which a pair counts half"),
+    ("k", "Most probable tokens that a rejected token is pushed below"),
     ("epsilon", "The ratio of new to old probability counts only within 1 - epsilon and 1 + epsilon"),
     ("epsilon_value", "How far a value may move from the one before and still count, in the unit of the reward"),
     ("vf_coef", "Weight of the critic's loss"),
     ("eta", "Scale of the judge's gap in scores that the implicit margin is to reach, per unit of score"),
     ("desirable_weight", "Weight of answers that win more often than not"),
     ("undesirable_weight", "Weight of answers that lose more often than not"),
-    ("n", "Answers that the best and the worst were taken from"),
+    ("n", "Answers that the best and the worst were taken from; of `raft` the best answers that are imitated"),
 ];
 
 impl Domain {
@@ -260,6 +279,8 @@ impl Domain {
                 Self::SomeSmoothing => value > 0.0 && value < 0.5,
                 Self::Share => value > 0.0 && value <= 1.0,
                 Self::Fraction => (0.0..=1.0).contains(&value),
+                Self::Any => true,
+                Self::Some => (1.0..1000.0).contains(&value) && value.fract() == 0.0,
                 Self::Count => (2.0..1000.0).contains(&value) && value.fract() == 0.0,
             }
     }
@@ -273,6 +294,8 @@ impl Domain {
             Self::SomeSmoothing => "a number above 0 and below 0.5",
             Self::Share => "a number above 0 and at most 1",
             Self::Fraction => "a number of at least 0 and at most 1",
+            Self::Any => "a number",
+            Self::Some => "a whole number of at least 1 and below 1000",
             Self::Count => "a whole number of at least 2 and below 1000",
         }
     }
@@ -327,7 +350,11 @@ impl JsonSchema for Loss {
             let mut domains =
                 LOSSES.iter().flat_map(|spec| spec.keys).filter(|own| own.key == key).map(|own| own.domain);
             let low = if domains.all(|domain| domain == Domain::Positive) { "exclusiveMinimum" } else { "minimum" };
-            let schema = json!({ "type": ["number", "null"], "description": describe(key, meaning), low: 0.0 });
+            let free = LOSSES.iter().flat_map(|spec| spec.keys).any(|own| own.key == key && own.domain == Domain::Any);
+            let mut schema = json!({ "type": ["number", "null"], "description": describe(key, meaning), low: 0.0 });
+            if free {
+                schema.as_object_mut().and_then(|schema| schema.remove(low));
+            }
             properties.insert(key.to_owned(), schema);
         }
         let text = "The loss; after resolution exactly the keys that it has are set.";

@@ -17,13 +17,13 @@ mod loss;
 mod sampling;
 
 pub(crate) use check::Problems;
-pub use choices::{Ask, Filter, Label, LossName, Preset, ReferenceKind, ReplayOrder, Select};
+pub use choices::{Ask, Filter, KeepBy, Label, LossName, Preset, ReferenceKind, ReplayOrder, Select, Weight};
 pub use complete::Point;
 pub use data::{Data, Dtype, Lora, OnError, Policy};
 pub use eval::{Eval, Output, Pipeline, Stop};
 pub use learner::{Learner, Optimization, Optimizer, SchedulerType};
 pub use loss::{Domain, LOSSES, Loss, LossKey, LossSpec, Reads, Reference};
-pub use sampling::{Feedback, Pairing, Replay, Sampling};
+pub use sampling::{Feedback, Keep, Pairing, Replay, Sampling};
 
 #[cfg(test)]
 pub(crate) use choices::PlayerName;

@@ -4,7 +4,7 @@ use joust_core::Player;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::choices::{Ask, Filter, Label, PlayerName, ReplayOrder, Select};
+use super::choices::{Ask, Filter, KeepBy, Label, PlayerName, ReplayOrder, Select, Weight};
 
 /// Who answers, how often and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +16,10 @@ pub struct Sampling {
     /// Answers to each prompt. More find better pairs and cost in proportion; 1 leaves nothing to compare.
     #[schemars(range(min = 2, max = 1024))]
     pub num_generations: u32,
+    /// Answers of each prompt that reach the judge: those that stand best for all and are least alike (AEPO); 0 is all of them. Few save a
+    /// costly judge and lose some of the best pairs.
+    #[schemars(range(max = 1024))]
+    pub annotate: u32,
     /// Weight in [0, 1] of the reference in the player `mixture`; 0 is the policy, 1 the reference. Nash-MD's paper found 0.125 to
     /// 0.375 best.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -39,11 +43,19 @@ pub struct Sampling {
     pub missing_eos_penalty: f64,
 }
 
+impl Sampling {
+    /// Returns how many answers of each prompt are judged.
+    pub fn judged(&self) -> u32 {
+        if self.annotate == 0 { self.num_generations } else { self.annotate }
+    }
+}
+
 impl Default for Sampling {
     fn default() -> Self {
         Self {
             players: vec![Player::Policy; 2],
             num_generations: 2,
+            annotate: 0,
             mixture_coef: 0.125,
             ema_decay: 0.999,
             temperature: 1.0,
@@ -78,6 +90,13 @@ pub struct Pairing {
     /// Probability of preference that `select = "rejection"` asks for; RS-DPO's paper takes 0.85. Near 1 few pairs are left.
     #[schemars(range(min = 0.5), extend("exclusiveMaximum" = 1.0))]
     pub threshold: f64,
+    /// What each example's loss is multiplied by.
+    pub weights: Vec<Weight>,
+    /// Share of its weight that an example keeps with each policy version since its answers, for the weight `staleness`.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    pub staleness_decay: f64,
+    /// Which pairs of a step are trained.
+    pub keep: Keep,
     /// Training again on examples that were applied before.
     pub replay: Replay,
 }
@@ -88,8 +107,28 @@ impl Default for Pairing {
             select: Select::default(),
             filters: vec![Filter::Ties, Filter::Identical],
             threshold: 0.85,
+            weights: Vec::new(),
+            staleness_decay: 0.9,
+            keep: Keep::default(),
             replay: Replay::default(),
         }
+    }
+}
+
+/// Training on a share of each step's pairs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keep {
+    /// What they are ranked by.
+    pub by: KeepBy,
+    /// Share that is trained; 1 trains all. The others are judged for nothing, and counted as `pairs/filtered`.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    pub share: f64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { by: KeepBy::default(), share: 1.0 }
     }
 }
 

@@ -173,9 +173,9 @@ fn what_cannot_run_yet_is_refused_with_what_can() {
         "policy.revision = main in --set policy.revision=main is known but cannot run in this build; what runs today: a folder in \
          policy.model, without a revision"
     );
-    let text = message(WHOLE, &["loss.name=dove"]);
+    let text = message(WHOLE, &["loss.name=sparse_po"]);
     assert!(
-        text.starts_with("loss.name = dove in --set loss.name=dove is known but cannot run in this build"),
+        text.starts_with("loss.name = sparse_po in --set loss.name=sparse_po is known but cannot run in this build"),
         "{text}"
     );
     assert!(text.contains("what runs today: dpo, ipo, ") && text.ends_with(", reinforce++, ppo"), "{text}");
@@ -241,9 +241,19 @@ fn matrices_that_do_not_fit_are_named() {
     assert!(text.starts_with("feedback.ask = score") && text.contains("has no scores"), "{text}");
 }
 
+/// What is set, the key that is named, and a part of the reason.
+type Case<'a> = (Vec<&'a str>, &'a str, &'a str);
+
+fn say_why(cases: &[Case<'_>]) {
+    for (sets, key, reason) in cases {
+        let text = message(WHOLE, sets);
+        assert!(text.starts_with(key) && text.contains(reason) && text.lines().count() == 1, "{sets:?}: {text}");
+    }
+}
+
 #[test]
 fn impossible_combinations_say_why() {
-    for (sets, key, reason) in [
+    say_why(&[
         (vec!["deterministic=true"], "pipeline.max_staleness = 1", "deterministic = true needs 0"),
         (
             vec!["deterministic=true", "pipeline.max_staleness=0", "eval.stop.max_seconds=9"],
@@ -259,6 +269,22 @@ fn impossible_combinations_say_why() {
             "loss.n = 2.5",
             "expected a whole number of at least 2 and below 1000; the default of bonbon is 8",
         ),
+        (vec!["loss.name=slic_hf"], "loss.beta = set", "the loss slic_hf has no such key, it has delta and lambda"),
+        (
+            vec!["learner.warmup_steps=5", "learner.warmup_ratio=0.1"],
+            "learner.warmup_ratio = 0.1",
+            "learner.warmup_steps is 5 already",
+        ),
+        (vec!["learner.warmup_steps=121"], "learner.warmup_steps = 121", "the run has 120 steps"),
+        (vec!["data.eval_prompts=held.jsonl"], "data.eval_fraction = 0.05", "write one of the two keys"),
+        (vec!["data.eval_fraction=0"], "eval.every = 20", "there are no held-out prompts"),
+        (vec!["eval.every=0"], "eval.every = 0", "can stop nothing"),
+    ]);
+}
+
+#[test]
+fn what_a_loss_cannot_read_says_why() {
+    say_why(&[
         (vec!["loss={name=\"xpo\"}"], "loss.name = xpo", "explores away from one answer of the reference"),
         (
             vec!["loss={name=\"sppo\"}"],
@@ -300,21 +326,60 @@ fn impossible_combinations_say_why() {
             "pairing.replay.ratio = 0.5",
             "rloo is a policy gradient and needs fresh answers",
         ),
-        (vec!["loss={name=\"odpo\"}"], "loss.name = odpo", "only feedback.ask = \"score\" gives"),
-        (vec!["loss.name=slic_hf"], "loss.beta = set", "the loss slic_hf has no such key, it has delta and lambda"),
+    ]);
+}
+
+#[test]
+fn choices_that_need_others_say_why() {
+    say_why(&[
         (
-            vec!["learner.warmup_steps=5", "learner.warmup_ratio=0.1"],
-            "learner.warmup_ratio = 0.1",
-            "learner.warmup_steps is 5 already",
+            vec!["reference.kind=none", "eval.stop.max_kl=0"],
+            "reference.kind = none",
+            "the loss dpo compares with a reference",
         ),
-        (vec!["learner.warmup_steps=121"], "learner.warmup_steps = 121", "the run has 120 steps"),
-        (vec!["data.eval_prompts=held.jsonl"], "data.eval_fraction = 0.05", "write one of the two keys"),
-        (vec!["data.eval_fraction=0"], "eval.every = 20", "there are no held-out prompts"),
-        (vec!["eval.every=0"], "eval.every = 0", "can stop nothing"),
-    ] {
-        let text = message(WHOLE, &sets);
-        assert!(text.starts_with(key) && text.contains(reason) && text.lines().count() == 1, "{sets:?}: {text}");
-    }
+        (
+            vec![
+                "reference.kind=none",
+                "eval.stop.max_kl=0",
+                "loss={name=\"simpo\"}",
+                "sampling.players=[\"policy\", \"reference\"]",
+            ],
+            "reference.kind = none",
+            "the player reference answers with it",
+        ),
+        (
+            vec!["loss={name=\"pmpo\"}", "pairing.select=list"],
+            "loss.name = pmpo",
+            "add \"reference\" to sampling.players",
+        ),
+        (
+            vec!["loss={name=\"kto\"}", "pairing.select=single", "learner.prompts_per_step=1"],
+            "learner.prompts_per_step = 1",
+            "kto compares each prompt with the answers of another",
+        ),
+        (vec!["sampling.annotate=1"], "sampling.annotate = 1", "2 to 2 can be judged"),
+        (
+            vec!["sampling={ players=[\"policy\", \"ema\"], annotate=2 }"],
+            "sampling.annotate = 2",
+            "it may leave one player without an answer",
+        ),
+        (
+            vec!["loss={name=\"kto\"}", "pairing={ select=\"single\", keep={ share=0.5 } }"],
+            "pairing.keep.share = 0.5",
+            "it chooses among pairs, and the loss kto reads single answers",
+        ),
+        (
+            vec!["loss={name=\"kto\"}", "pairing={ select=\"single\", weights=[\"wpo\"] }"],
+            "pairing.weights = wpo",
+            "it weighs pairs",
+        ),
+        (
+            vec!["loss={name=\"cringe\", k=0.5}"],
+            "loss.k = 0.5",
+            "expected a whole number of at least 1 and below 1000; the default of cringe is 5",
+        ),
+        (vec!["loss={name=\"odpo\"}"], "loss.name = odpo", "only feedback.ask = \"score\" gives"),
+    ]);
 }
 
 #[test]

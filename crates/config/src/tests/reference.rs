@@ -55,7 +55,7 @@ fn what_is_said_to_run_is_accepted_and_nothing_else_of_the_choice() {
             let name = line.split('`').nth(1).expect("a name");
             // What some choices ask of others.
             let beside: &[&str] = match name {
-                "odpo" | "reward_gap" | "reward_gap_kl" => &["feedback.ask=score"],
+                "odpo" | "reward_gap" | "reward_gap_kl" | "dove" => &["feedback.ask=score"],
                 "sppo" if key == "loss.name" => &["pairing.select=win_rate"],
                 "xpo" if key == "loss.name" => &["sampling.players=[\"policy\", \"reference\"]"],
                 "nash_md" => &["pairing.select=opponent", "sampling.players=[\"policy\", \"ema\"]"],
@@ -63,7 +63,7 @@ fn what_is_said_to_run_is_accepted_and_nothing_else_of_the_choice() {
                 "single" => &["loss.name=rloo"],
                 "list" => &["loss.name=lipo"],
                 "pmpo" => &["pairing.select=list", "sampling.players=[\"policy\", \"reference\"]"],
-                "sppo_list" | "list_mle" | "lipo" | "pro" | "d2o" => &["pairing.select=list"],
+                "sppo_list" | "list_mle" | "lipo" | "pro" | "d2o" | "raft" => &["pairing.select=list"],
                 "kto" | "bco_unpaired" | "dro" => &["pairing.select=single"],
                 "none" => &["loss.name=simpo"],
                 "rloo" | "grpo" | "reinforce++" | "ppo" if key == "loss.name" => &["pairing.select=single"],

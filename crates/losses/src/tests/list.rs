@@ -5,7 +5,8 @@ use tch::{Kind, Tensor};
 
 use super::floats;
 use crate::{
-    Error, ListLogps, ListOutput, Result, d2o_loss, lipo_loss, list_mle_loss, pmpo_loss, pro_loss, sppo_list_loss,
+    Error, ListLogps, ListOutput, Result, d2o_loss, lipo_loss, list_mle_loss, pmpo_loss, pro_loss, raft_loss,
+    sppo_list_loss,
 };
 
 type Loss<'a> = &'a dyn Fn(&ListLogps<'_>) -> Result<ListOutput>;
@@ -149,4 +150,18 @@ fn pmpo_measures_its_divergence_on_the_references_answers() {
     let missing = ListLogps::new(&policy, &mask, &labels).with_reference(&reference);
     assert!(matches!(pmpo_loss(&missing, 0.5, 0.5), Err(Error::Missing { setter: "with_from_reference", .. })));
     assert!(matches!(pmpo_loss(&inputs, 1.5, 0.5), Err(Error::Param { name: "alpha", .. })));
+}
+
+#[test]
+fn raft_imitates_the_best_and_nothing_else() {
+    let places: &[Option<usize>] = &[Some(2), None, Some(0), Some(3), Some(1)];
+    // By psi the order is 0, 2, 1, 3.
+    let (value, gradient) = compute(&|inputs| raft_loss(inputs, 1.0), places, "psi", Kind::Double);
+    super::assert_close("best", value, 20.0 / 10.0, 1e-12, 0.0);
+    assert_eq!(gradient, [-0.1, 0.0, 0.0, 0.0]);
+    let (value, gradient) = compute(&|inputs| raft_loss(inputs, 2.0), places, "psi", Kind::Double);
+    super::assert_close("two", value, 0.5 * (20.0 / 10.0 + 19.0 / 9.0), 1e-12, 0.0);
+    assert_eq!((gradient[1], gradient[3]), (0.0, 0.0));
+    let (all, _) = compute(&|inputs| raft_loss(inputs, 9.0), places, "psi", Kind::Double);
+    super::assert_close("all", all, 0.25 * (2.0 + 23.5 / 12.0 + 19.0 / 9.0 + 2.0), 1e-12, 0.0);
 }

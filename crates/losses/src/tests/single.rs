@@ -45,7 +45,8 @@ fn on_pair(name: &str, v: &Value) -> [f64; 3] {
 fn golden_values_and_gradients() {
     let (golden, vectors) = (golden(), pairs());
     let mut checked = 0;
-    for (name, entry) in golden["losses"].as_object().expect("an object") {
+    let cringe = |name: &str| name == "pairwise_cringe_gate"; // see tests/cringe.rs
+    for (name, entry) in golden["losses"].as_object().expect("an object").iter().filter(|(name, _)| !cringe(name)) {
         for (vector, wanted) in entry["values"].as_object().expect("an object") {
             let found = on_pair(name, &vectors["vectors"][vector]);
             for (found, key) in found.into_iter().zip(["loss", "d_pc", "d_pr"]) {

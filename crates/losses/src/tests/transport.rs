@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::{assert_close, floats};
-use crate::{Error, PairLogps, PairLoss, aot_loss, aot_unpaired_loss};
+use crate::{Error, PairLogps, PairLoss, aot_loss, aot_unpaired_loss, dove_loss};
 
 const POLICY: [[f64; 4]; 2] = [[-12.3, -40.1, -7.7, -30.0], [-15.9, -33.4, -7.1, -55.5]];
 const REFERENCE: [[f64; 4]; 2] = [[-13.0, -38.0, -9.2, -44.0], [-14.1, -36.3, -6.4, -47.0]];
@@ -109,4 +109,40 @@ fn divergences_gaps_and_lengths_have_the_values_of_their_formulas() {
     let divergence = p * (p / q).ln() + (1.0 - p) * ((1.0 - p) / (1.0 - q)).ln();
     assert_close("divergence", one(PairLoss::RewardGapKl { beta: 0.3, eta: 0.5 }), divergence, 1e-9, 0.0);
     assert_close("met", one(PairLoss::RewardGapKl { beta: 0.3, eta: 0.3 * 3.75 / 2.1 }), 0.0, 0.0, 1e-15);
+}
+
+#[test]
+fn answers_to_different_prompts_meet() {
+    // Each chosen answer meets the next pair's rejected one; the judge prefers it, the other, neither, it.
+    let signs = [1.0, -1.0, 0.0, 1.0];
+    let plain = |policy: [[f64; 4]; 2]| -> f64 {
+        let h = |i: usize, side: usize| policy[side][i] - REFERENCE[side][i];
+        let cost = |i: usize| signs[i] * signs[i] * (-BETA * signs[i] * (h(i, 0) - h((i + 1) % 4, 1))).exp().ln_1p();
+        (0..4).map(cost).sum()
+    };
+    let [chosen, rejected] = POLICY.map(|values| Tensor::from_slice(&values).set_requires_grad(true));
+    let [ref_chosen, ref_rejected] = REFERENCE.map(|values| Tensor::from_slice(&values));
+    let h = |i: usize, side: usize| POLICY[side][i] - REFERENCE[side][i];
+    let vector = |value: &dyn Fn(usize) -> f64| Tensor::from_slice(&(0..4).map(value).collect::<Vec<_>>());
+    let (below, above) = (vector(&|i| h((i + 1) % 4, 1)), vector(&|i| h((i + 3) % 4, 0)));
+    let (own, other) = (vector(&|i| signs[i]), vector(&|i| signs[(i + 3) % 4]));
+    let inputs = PairLogps::new(&chosen, &rejected)
+        .with_reference(&ref_chosen, &ref_rejected)
+        .with_matched(&below, &above)
+        .with_signs(&own, &other);
+    let value = dove_loss(&inputs, BETA).expect("valid").per_pair.sum(Kind::Double);
+    assert_close("value", value.double_value(&[]), plain(POLICY), 1e-12, 0.0);
+    value.backward();
+    for (side, sums) in [&chosen, &rejected].into_iter().enumerate() {
+        for (i, exact) in floats(&sums.grad()).into_iter().enumerate() {
+            let moved = |by: f64| {
+                let mut policy = POLICY;
+                policy[side][i] += by;
+                plain(policy)
+            };
+            assert_close("gradient", exact, (moved(1e-5) - moved(-1e-5)) / 2e-5, 1e-6, 1e-9);
+        }
+    }
+    let error = dove_loss(&inputs.with_matched(&below, &above), 0.0).expect_err("refused");
+    assert!(matches!(error, Error::Param { name: "beta", .. }));
 }

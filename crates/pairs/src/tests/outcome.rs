@@ -3,7 +3,7 @@
 use joust_core::{DropReason, Finish, JudgementStatus, JudgementValue, ModelRef, Player, Target};
 
 use super::{completion, distinct, judged, pairs, rollout, rules, scores};
-use crate::{Filter, Label, PairingRules, Select, outcome_of};
+use crate::{Filter, Label, PairingRules, Select, Weight, outcome_of, weight_of};
 
 #[test]
 fn best_meets_worst() {
@@ -207,4 +207,42 @@ fn the_sweet_spot_is_the_weakest_of_five() {
 fn ranks_meet_from_both_ends() {
     let outcome = outcome_of(&distinct(5), &scores(&[0.0, 4.0, 1.0, 3.0, 2.0]), &rules(Select::Ranked, Label::Hard));
     assert_eq!(pairs(&outcome), [(1, 0, 1.0), (3, 2, 1.0)]);
+}
+
+#[test]
+fn the_two_strongest_meet() {
+    let outcome = outcome_of(&distinct(4), &scores(&[0.0, 4.0, 1.0, 3.0]), &rules(Select::MaxMax, Label::Hard));
+    assert_eq!(pairs(&outcome), [(1, 3, 1.0)]);
+}
+
+#[test]
+fn a_curriculum_goes_from_easy_to_hard_pairs() {
+    // Twelve positions and three stages: the best meets rank 4, then rank 3, then rank 2.
+    let rejected = |position: u64| {
+        let mut rollout = distinct(4);
+        rollout.task.position = position;
+        let outcome = outcome_of(&rollout, &scores(&[0.0, 4.0, 1.0, 3.0]), &rules(Select::Curriculum, Label::Hard));
+        let [(1, rejected, _)] = pairs(&outcome)[..] else { panic!("the best is chosen") };
+        rejected
+    };
+    let stages: Vec<u32> = (0..12).map(rejected).collect();
+    assert_eq!(stages, [0, 0, 0, 0, 2, 2, 2, 2, 3, 3, 3, 3]);
+    assert_eq!(rejected(99), 3, "beyond the end the last stage stays");
+}
+
+#[test]
+fn weights_fall_with_age_and_with_doubt() {
+    let example = |values: &[f64]| {
+        outcome_of(&distinct(2), &scores(values), &rules(Select::BestWorst, Label::Hard)).examples.remove(0)
+    };
+    let clear = example(&[1.7, -0.4]);
+    assert_eq!(weight_of(&[], &clear, 7), 1.0);
+    let gap = weight_of(&[Weight::ScoreGap], &clear, 7);
+    assert!((gap - 1.0 / (1.0 + (-2.1f64).exp())).abs() < 1e-12);
+    let both = [Weight::ScoreGap, Weight::Staleness { decay: 0.5 }];
+    assert!((weight_of(&both, &clear, 2) - gap / 4.0).abs() < 1e-12);
+    let mut unscored = clear;
+    unscored.answers[0].score = None;
+    unscored.target = joust_core::Target::Pair { p: 0.8, win_rates: None };
+    assert_eq!(weight_of(&[Weight::ScoreGap], &unscored, 0), 0.8);
 }

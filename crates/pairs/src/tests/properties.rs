@@ -28,6 +28,8 @@ fn any_rules() -> impl Strategy<Value = PairingRules> {
         Select::Rejection,
         Select::SweetSpot,
         Select::Ranked,
+        Select::MaxMax,
+        Select::Curriculum,
     ]);
     let filters = prop::sample::subsequence(vec![Filter::Ties, Filter::Identical, Filter::Truncated], 0..=3);
     let label = prop_oneof![Just(Label::Hard), Just(Label::Soft)];
@@ -38,6 +40,7 @@ fn any_rules() -> impl Strategy<Value = PairingRules> {
         missing_eos_penalty: f64::from(penalty),
         score_scale: 0.7,
         threshold: 0.6,
+        positions: 4,
         seed,
     })
 }
@@ -94,6 +97,7 @@ proptest! {
             missing_eos_penalty: 0.0,
             score_scale: 1.0,
             threshold: 0.85,
+            positions: 4,
             seed,
         };
         let outcome = outcome_of(&rollout, &scores(&given), &rules);

@@ -6,6 +6,7 @@ mod memory;
 mod observer;
 mod prompts;
 mod roles;
+mod settings;
 
 use std::process::ExitCode;
 

@@ -5,17 +5,15 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use joust_config::{
     Resolved, RunFile,
-    run::{LossName, LossSpec, Reads, ReferenceKind},
+    run::{LossName, ReferenceKind, Weight},
 };
 use joust_core::{ModelSet, Player, Release, Shutdown};
 use joust_engine::{Engine, ModelStore, Published, Snapshot};
 use joust_judges::Ask;
 use joust_learner::{Ended, State};
-use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
 use joust_model::Llama;
-use joust_pairs::{Filter, Label, PairingRules, Select};
 use joust_queue::{Queue, Settings as QueueSettings, open_embedded};
-use joust_train::{Master, Objective, Trainer};
+use joust_train::{Master, Trainer};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -25,6 +23,7 @@ use super::{
     assemble::{Parts, sampling},
     observer::{RunObserver, archive},
     prompts::PromptStream,
+    settings::{keep, learner_config, objective, rules},
 };
 use crate::{evaluation::Evaluator, model::scored, optim};
 
@@ -150,6 +149,7 @@ fn spawn_rollout(
         run: run.name.clone(),
         players: run.sampling.players.clone(),
         mixture_coef: run.sampling.mixture_coef,
+        annotate: run.sampling.annotate as usize,
         params: sampling(run, &parts.model),
         seed: run.seed,
         batch: run.learner.prompts_per_step as usize,
@@ -176,10 +176,10 @@ fn spawn_judge(
         run: run.name.clone(),
         ask: match run.feedback.ask {
             joust_config::run::Ask::Score => Ask::Score,
-            joust_config::run::Ask::Compare if run.sampling.num_generations == 2 => Ask::Compare,
+            joust_config::run::Ask::Compare if run.sampling.judged() == 2 => Ask::Compare,
             _ => Ask::Rank,
         },
-        rules: rules(run),
+        rules: rules(run, parts.steps),
         seed: run.seed,
         batch: run.learner.prompts_per_step as usize,
         timeout: Duration::from_secs(600),
@@ -216,6 +216,8 @@ fn learner(
         seed: run.seed,
     };
     let mut trainer = Trainer::new(master, objective(run)?, parts.device.clone());
+    trainer.keep = keep(run);
+    trainer.wpo = run.pairing.weights.contains(&Weight::Wpo);
     if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
         let (config, weights) = scored(model.config.clone(), &model.weights, model.tokenizer.pad_id());
         trainer.critic = Some(Master::new(&config, &weights, settings));
@@ -231,144 +233,4 @@ fn learner(
         observer: Box::new(observer),
     };
     Ok((learner_config(resolved, parts), deps))
-}
-
-fn learner_config(resolved: &Resolved, parts: &Parts) -> joust_learner::Config {
-    let run = &resolved.run;
-    joust_learner::Config {
-        run: run.name.clone(),
-        seed: run.seed,
-        settings_hash: resolved.hash.clone(),
-        prompts_per_step: u64::from(run.learner.prompts_per_step),
-        micro_batch: run.learner.micro_batch as usize,
-        steps: parts.steps,
-        epochs: u64::from(run.learner.epochs_per_iteration),
-        iteration_steps: run.learner.iteration_steps,
-        reference: match run.reference.kind {
-            ReferenceKind::Initial => joust_learner::Reference::Initial,
-            ReferenceKind::Previous => joust_learner::Reference::Previous,
-            ReferenceKind::Ema => joust_learner::Reference::Average,
-            ReferenceKind::None => joust_learner::Reference::None,
-        },
-        max_staleness: u64::from(run.pipeline.max_staleness),
-        replay: joust_learner::Replay {
-            ratio: run.pairing.replay.ratio,
-            capacity: run.pairing.replay.capacity as usize,
-            order: match run.pairing.replay.order {
-                joust_config::run::ReplayOrder::Recent => joust_pairs::replay::Order::Recent,
-                joust_config::run::ReplayOrder::Uniform => joust_pairs::replay::Order::Uniform,
-                joust_config::run::ReplayOrder::Margin => joust_pairs::replay::Order::Margin,
-            },
-        },
-        checkpoint_every: run.learner.checkpoint_every,
-        keep_checkpoints: run.learner.keep_checkpoints as usize,
-        checkpoints: run.output.dir.join("checkpoints"),
-        eval_every: run.eval.every,
-        stop: joust_learner::StopRules {
-            max_kl: run.eval.stop.max_kl,
-            patience: u64::from(run.eval.stop.patience),
-            max_seconds: run.eval.stop.max_seconds,
-        },
-    }
-}
-
-fn objective(run: &RunFile) -> anyhow::Result<Objective> {
-    let (name, params) = (run.loss.written_name(), &run.loss.params);
-    Ok(match LossSpec::of(run.loss.name).map(|spec| spec.reads) {
-        Some(Reads::Opponent | Reads::Group) => Objective::Gradient(GradientLoss::from_name(&name, params)?),
-        Some(Reads::Answers) => Objective::Single(SingleLoss::from_name(&name, params)?),
-        Some(Reads::List) => Objective::List(ListLoss::from_name(&name, params)?),
-        _ => Objective::Pair(PairLoss::from_name(&name, params)?),
-    })
-}
-
-fn rules(run: &RunFile) -> PairingRules {
-    PairingRules {
-        select: match run.pairing.select {
-            joust_config::run::Select::MaxRandom => Select::MaxRandom,
-            joust_config::run::Select::AllPairs => Select::AllPairs,
-            joust_config::run::Select::Rejection => Select::Rejection,
-            joust_config::run::Select::SweetSpot => Select::SweetSpot,
-            joust_config::run::Select::Ranked => Select::Ranked,
-            joust_config::run::Select::WinRate => Select::WinRate,
-            joust_config::run::Select::Opponent => Select::Opponent,
-            joust_config::run::Select::Single => Select::Single,
-            joust_config::run::Select::List => Select::List,
-            joust_config::run::Select::BestWorst => Select::BestWorst,
-        },
-        filters: run
-            .pairing
-            .filters
-            .iter()
-            .map(|filter| match filter {
-                joust_config::run::Filter::Ties => Filter::Ties,
-                joust_config::run::Filter::Identical => Filter::Identical,
-                joust_config::run::Filter::Truncated => Filter::Truncated,
-            })
-            .collect(),
-        label: match run.feedback.label {
-            joust_config::run::Label::Soft => Label::Soft,
-            joust_config::run::Label::Sampled => Label::Sampled,
-            joust_config::run::Label::Hard => Label::Hard,
-        },
-        missing_eos_penalty: run.sampling.missing_eos_penalty,
-        score_scale: run.training_judge().map_or(1.0, |judge| judge.scale()),
-        threshold: run.pairing.threshold,
-        seed: run.seed,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use joust_config::{
-        run::{LOSSES, Loss, Reads},
-        works::name_of,
-    };
-    use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
-
-    #[test]
-    fn run_file_and_losses_name_the_same_losses_and_keys() {
-        let ours: BTreeSet<(String, Vec<&str>, bool, bool)> = LOSSES
-            .iter()
-            .map(|spec| {
-                let keys = spec.keys.iter().map(|key| key.key).collect();
-                (name_of(&spec.name), keys, spec.reads == Reads::ScoredPairs, spec.reference)
-            })
-            .collect();
-        let mut theirs = BTreeSet::new();
-        for (name, keys, reference) in PairLoss::ALL {
-            let params = keys.iter().map(|key| ((*key).to_owned(), 0.2)).collect();
-            let loss = PairLoss::from_name(name, &params).expect("its own keys");
-            theirs.insert(((*name).to_owned(), keys.to_vec(), loss.needs_scores(), *reference));
-        }
-        for (name, keys, reference) in ListLoss::ALL.iter().chain(SingleLoss::ALL) {
-            theirs.insert(((*name).to_owned(), keys.to_vec(), false, *reference));
-        }
-        for (name, keys) in GradientLoss::ALL {
-            theirs.insert((name.to_owned(), keys.to_vec(), false, true));
-        }
-        assert_eq!(ours, theirs);
-        assert_eq!(ours.len(), 47);
-    }
-
-    #[test]
-    fn every_loss_has_a_line_in_the_documentation() {
-        let page = std::fs::read_to_string("../../docs/algorithms.md").expect("the page");
-        let gradients = GradientLoss::ALL.iter().map(|(name, _)| name);
-        let lists = ListLoss::ALL.iter().map(|(name, ..)| name);
-        let single = SingleLoss::ALL.iter().map(|(name, ..)| name);
-        for name in PairLoss::ALL.iter().map(|(name, ..)| name).chain(lists).chain(single).chain(gradients) {
-            assert!(page.contains(&format!("| `{name}` |")), "{name}");
-        }
-    }
-
-    #[test]
-    fn every_default_is_in_its_domain() {
-        for key in LOSSES.iter().flat_map(|spec| spec.keys) {
-            assert!(key.domain.holds(key.default), "{key:?}");
-        }
-        assert_eq!(Loss::default().written_name(), "dpo");
-    }
 }

@@ -1,0 +1,86 @@
+//! Every loss, and every choice that no preset makes, runs end to end: two short steps on the stories example.
+
+use std::{path::Path, process::Command};
+
+use joust_config::{
+    run::{LOSSES, LossName, LossSpec, Reads},
+    works::name_of,
+};
+use serde_json::Value;
+
+/// Runs two steps of four prompts with what is set and returns the metrics of the last.
+fn run(name: &str, sets: &[&str]) -> Value {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("run");
+    let own = [
+        format!("output.dir={:?}", out.display().to_string()),
+        "learner={ steps = 2, prompts_per_step = 4, micro_batch = 2, learning_rate = 1e-4 }".into(),
+        "sampling.max_new_tokens=12".into(),
+        "feedback.ask=score".into(),
+        "eval={ every = 0 }".into(),
+        "pipeline.max_staleness=0".into(),
+    ];
+    let mut args = vec!["run", "../../examples/stories/run.toml"];
+    args.extend(own.iter().map(String::as_str).chain(sets.iter().copied()).flat_map(|set| ["--set", set]));
+    let done = Command::new(env!("CARGO_BIN_EXE_joust")).args(&args).output().expect("joust starts");
+    assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+    assert!(Path::new(&out).join("policy/model.safetensors").exists(), "{name}");
+    let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).expect("metrics");
+    let lines: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 2, "{name}");
+    let last = lines.into_iter().next_back().expect("a line");
+    let known = |key: &str| last[key].as_f64().is_some_and(f64::is_finite);
+    assert!(known("loss") && known("grad_norm"), "{name}: {last}");
+    last
+}
+
+fn players(spec: &LossSpec) -> &'static str {
+    match (spec.name, spec.reads) {
+        (LossName::Xpo | LossName::Pmpo, _) => r#"sampling.players=["policy", "reference"]"#,
+        (_, Reads::Opponent) => r#"sampling.players=["policy", "mixture"]"#,
+        (_, Reads::Pairs | Reads::ScoredPairs) => r#"sampling.players=["policy", "policy"]"#,
+        _ => r#"sampling.players=["policy", "policy", "policy"]"#,
+    }
+}
+
+#[test]
+fn every_loss_trains() {
+    for spec in &LOSSES {
+        let name = name_of(&spec.name);
+        let loss = format!("loss={{ name = \"{name}\" }}");
+        let select = format!("pairing.select={}", name_of(&spec.reads.selects()[0]));
+        let last = run(&name, &[&loss, &select, players(spec), "feedback.label=soft"]);
+        assert!(last["grad_norm"].as_f64().expect("a number") > 0.0, "{name}: {last}");
+    }
+}
+
+#[test]
+fn every_selection_of_pairs_trains() {
+    for select in Reads::Pairs.selects() {
+        let name = name_of(select);
+        let last = run(&name, &[&format!("pairing.select={name}"), "sampling.num_generations=6", ONE]);
+        assert!(last["pairs"].as_f64().expect("a number") >= 1.0, "{name}: {last}");
+    }
+}
+
+/// One player gives all answers.
+const ONE: &str = r#"sampling.players=["policy"]"#;
+
+#[test]
+fn weights_shares_and_other_references_and_players_train() {
+    let last = run("weights", &[r#"pairing.weights=["wpo", "score_gap", "staleness"]"#]);
+    let weight = last["weights/wpo"].as_f64().expect("a number");
+    assert!(weight > 0.0 && weight < 10.0, "{last}");
+    for by in ["clarity", "margin", "ches"] {
+        let keep = format!("pairing.keep={{ by = \"{by}\", share = 0.5 }}");
+        let last = run(by, &["pairing.select=all_pairs", "sampling.num_generations=4", ONE, &keep]);
+        let count = |key: &str| last[key].as_f64().expect("a number");
+        assert_eq!(count("pairs"), ((count("pairs") + count("pairs/filtered")) / 2.0).ceil(), "{by}: {last}");
+    }
+    let last = run("annotate", &["sampling={ players = [\"policy\"], num_generations = 6, annotate = 2 }"]);
+    assert!(last["pairs"].as_f64().expect("a number") <= 4.0, "{last}");
+    run("ema", &["reference.kind=ema", "sampling.ema_decay=0.5"]);
+    run("past", &[r#"sampling.players=["policy", "past"]"#]);
+    let last = run("none", &["reference.kind=none", "loss={ name = \"simpo\" }"]);
+    assert!(last["objective/kl"].is_null(), "{last}");
+}
