@@ -19,6 +19,8 @@ pub enum JudgeConfig {
     Oracle(OracleJudge),
     /// Knows what kind each answer is and how often each kind is preferred to each other, cycles included; for games, tests and demos.
     Matrix(MatrixJudge),
+    /// A reward model that learns during the run: another judge labels the few pairs that it finds closest, it labels all the rest (D2PO).
+    Learned(LearnedJudge),
 }
 
 /// A judge made of rules: the score of an answer is the sum over its rules.
@@ -269,6 +271,57 @@ pub struct MatrixJudge {
     pub ask_again: AskAgain,
 }
 
+/// A judge that is a reward model and learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LearnedJudge {
+    /// Name that `feedback.judge` refers to.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Name of the judge that labels pairs for it, another `[[judge]]`.
+    #[schemars(length(min = 1))]
+    pub gold: String,
+    /// Hugging Face folder that it begins from, relative to the run file's folder: a reward model, or a language model, whose answers are all
+    /// ties until the first lesson.
+    #[schemars(length(min = 1))]
+    pub model: PathBuf,
+    /// Judged prompts between two lessons.
+    #[serde(default = "default_every")]
+    #[schemars(range(min = 1))]
+    pub every: u32,
+    /// Pairs that the gold judge labels in each lesson: those of the smallest gap in score.
+    #[serde(default = "default_labels")]
+    #[schemars(range(min = 1))]
+    pub labels: u32,
+    /// Labels of the whole run; 0 is any number.
+    #[serde(default)]
+    #[schemars(range(max = 9_223_372_036_854_775_807u64))]
+    pub budget: u64,
+    /// Passes over a lesson, one update each.
+    #[serde(default = "default_lesson_epochs")]
+    #[schemars(range(min = 1))]
+    pub epochs: u32,
+    /// Learning rate of AdamW.
+    #[serde(default = "default_lesson_rate")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub learning_rate: f64,
+    /// Longest prompt and answer together, in tokens; what is longer is not judged and counted as invalid input.
+    #[serde(default = "default_max_length")]
+    #[schemars(range(min = 1))]
+    pub max_length: u32,
+    /// Texts scored at once.
+    #[serde(default = "default_batch_size")]
+    #[schemars(range(min = 1))]
+    pub batch_size: u32,
+    /// Log-odds of preference per unit of reward.
+    #[serde(default = "one")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub scale: f64,
+    /// How often and how long it is asked.
+    #[serde(default)]
+    pub ask_again: AskAgain,
+}
+
 impl JudgeConfig {
     /// Returns the name that the run file refers to.
     pub fn name(&self) -> &str {
@@ -277,6 +330,7 @@ impl JudgeConfig {
             Self::RewardModel(judge) => &judge.name,
             Self::Oracle(judge) => &judge.name,
             Self::Matrix(judge) => &judge.name,
+            Self::Learned(judge) => &judge.name,
         }
     }
 
@@ -287,6 +341,7 @@ impl JudgeConfig {
             Self::RewardModel(_) => "reward_model",
             Self::Oracle(_) => "oracle",
             Self::Matrix(_) => "matrix",
+            Self::Learned(_) => "learned",
         }
     }
 
@@ -297,6 +352,7 @@ impl JudgeConfig {
             Self::RewardModel(judge) => judge.scale,
             Self::Oracle(judge) => judge.scale,
             Self::Matrix(_) => 1.0,
+            Self::Learned(judge) => judge.scale,
         }
     }
 
@@ -307,6 +363,7 @@ impl JudgeConfig {
             Self::RewardModel(judge) => &judge.ask_again,
             Self::Oracle(judge) => &judge.ask_again,
             Self::Matrix(judge) => &judge.ask_again,
+            Self::Learned(judge) => &judge.ask_again,
         }
     }
 }
@@ -321,6 +378,22 @@ fn one_count() -> u32 {
 
 fn yes() -> bool {
     true
+}
+
+fn default_every() -> u32 {
+    256
+}
+
+fn default_labels() -> u32 {
+    16
+}
+
+fn default_lesson_epochs() -> u32 {
+    4
+}
+
+fn default_lesson_rate() -> f64 {
+    1e-4
 }
 
 fn default_max_length() -> u32 {

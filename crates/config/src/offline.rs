@@ -183,8 +183,21 @@ pub struct RewardLoss {
     /// pair can tell; 0.01 is usual.
     #[schemars(range(min = 0.0))]
     pub center_rewards_coefficient: f64,
-    /// Whether a column `margin` is what chosen must lead by.
-    pub margin: bool,
+    /// What a column `margin` does.
+    pub margin: MarginUse,
+}
+
+/// What the column `margin` of a pair does; a pair without the column has a margin of 0 to lead by, or of 1 to scale by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MarginUse {
+    /// Nothing.
+    #[default]
+    None,
+    /// Chosen must lead by it (Llama 2).
+    Subtract,
+    /// It multiplies the pair's loss (HelpSteer2-Preference); pairs with 0 are left out and counted.
+    Scale,
 }
 
 /// How the weights of an offline run are updated.

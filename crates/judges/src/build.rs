@@ -6,16 +6,25 @@ use joust_config::judge::JudgeConfig;
 use joust_core::Provenance;
 use serde_json::Value;
 
-use crate::{Error, Judge, Matrix, Oracle, Result, Retry, RewardModel, Rule, Scorer};
+use crate::{Error, Judge, Learned, Lessons, Matrix, Oracle, Pupil, Result, Retry, RewardModel, Rule, Scorer};
 
 /// Loaded reward models by the name of the judge that uses them.
-pub type Scorers = HashMap<String, Arc<dyn Scorer>>;
+#[derive(Default)]
+pub struct Opened {
+    /// Those that stay as they are.
+    pub scorers: HashMap<String, Arc<dyn Scorer>>,
+    /// Those that learn.
+    pub pupils: HashMap<String, Arc<dyn Pupil>>,
+}
 
 /// Builds the judge that a configuration describes, wrapped so that it asks again and keeps its time limit.
 ///
+/// # Arguments
+/// * `judges` - all judges of the run, among which a judge that learns finds its teacher.
+///
 /// # Errors
 /// An [`Error`] naming the judge, and the rule and pattern or the model at fault.
-pub fn build(config: &JudgeConfig, scorers: &Scorers) -> Result<Arc<dyn Judge>> {
+pub fn build(config: &JudgeConfig, judges: &[JudgeConfig], opened: &Opened) -> Result<Arc<dyn Judge>> {
     let provenance = Provenance {
         judge: config.name().to_owned(),
         config_hash: config_hash(config),
@@ -29,8 +38,20 @@ pub fn build(config: &JudgeConfig, scorers: &Scorers) -> Result<Arc<dyn Judge>> 
         JudgeConfig::RewardModel(model) => {
             let missing =
                 || Error::MissingScorer { judge: model.name.clone(), model: model.model.display().to_string() };
-            let scorer = scorers.get(&model.name).ok_or_else(missing)?;
+            let scorer = opened.scorers.get(&model.name).ok_or_else(missing)?;
             Arc::new(RewardModel::new(provenance, Arc::clone(scorer), model.scale))
+        }
+        JudgeConfig::Learned(learned) => {
+            let missing =
+                || Error::MissingScorer { judge: learned.name.clone(), model: learned.model.display().to_string() };
+            let pupil = opened.pupils.get(&learned.name).ok_or_else(missing)?;
+            let no_gold = || Error::MissingGold { judge: learned.name.clone(), gold: learned.gold.clone() };
+            let teaches =
+                |judge: &&JudgeConfig| judge.name() == learned.gold && !matches!(judge, JudgeConfig::Learned(_));
+            let gold = build(judges.iter().find(teaches).ok_or_else(no_gold)?, judges, opened)?;
+            let lessons =
+                Lessons { every: learned.every as usize, labels: learned.labels as usize, budget: learned.budget };
+            Arc::new(Learned::new(provenance, Arc::clone(pupil), gold, (lessons, learned.scale)))
         }
     };
     let again = config.ask_again();

@@ -45,6 +45,16 @@ pub enum Error {
         /// Folder of the model.
         model: String,
     },
+    /// A judge that learns has no teacher.
+    #[error(
+        "judge {judge}: gold = {gold:?} names no judge that could label for it; write the name of one that does not learn"
+    )]
+    MissingGold {
+        /// Name of the judge.
+        judge: String,
+        /// Name of its teacher.
+        gold: String,
+    },
 }
 
 /// Result with this crate's [`Error`].

@@ -1,12 +1,13 @@
-//! Judges: one trait, the rule, oracle, matrix and reward-model backends, and asking again.
+//! Judges: one trait, the rule, oracle, matrix and reward-model backends, one that learns, and asking again.
 //!
 //! A judgement has a status, and there is no number that stands in for a failed one (R3). Which answers meet and what
 //! becomes of a probability is decided elsewhere (`joust-pairs`); models are run elsewhere and reach this crate as
-//! [`Scorer`]s, so that it builds without libtorch.
+//! [`Scorer`]s and [`Pupil`]s, so that it builds without libtorch.
 
 mod build;
 mod error;
 mod judge;
+mod learned;
 mod matrix;
 mod oracle;
 mod retry;
@@ -18,9 +19,10 @@ mod tests;
 mod verdict;
 mod words;
 
-pub use build::{Scorers, build, config_hash};
+pub use build::{Opened, build, config_hash};
 pub use error::{Error, Result};
 pub use judge::{Ask, CallContext, Candidate, Judge, JudgeItem};
+pub use learned::{Learned, Lesson, Lessons, Pupil};
 pub use matrix::Matrix;
 pub use oracle::Oracle;
 pub use retry::Retry;

@@ -1,6 +1,7 @@
 //! Judges against what is known about them, and the rule that a failed judgement never carries a value.
 
 mod build;
+mod learned;
 mod matrix;
 mod oracle;
 mod retry;

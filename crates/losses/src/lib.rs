@@ -15,6 +15,7 @@ mod ipo;
 mod likelihood;
 mod list;
 mod registry;
+mod reward;
 mod single;
 mod slic;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use list::{
     ListLogps, ListOutput, d2o_loss, lipo_loss, list_mle_loss, pmpo_loss, pro_loss, raft_loss, sppo_list_loss,
 };
 pub use registry::{ListLoss, PairLoss, SingleLoss};
+pub use reward::{Margin, attribute_loss, bradley_terry_loss};
 pub use single::{SingleLogps, SingleOutput, bco_unpaired_loss, dro_loss, dro_value_loss, kto_loss};
 pub use slic::{hinge_loss, slic_hf_loss};
 pub use token::{GradientOutput, TokenLogps, grpo_loss, nash_md_loss, ppo_loss, rloo_loss, value_loss};

@@ -6,6 +6,7 @@
 mod closed_form;
 mod cringe;
 mod list;
+mod reward;
 mod single;
 mod token;
 mod transport;

@@ -27,7 +27,7 @@ pub use error::{Error, Result};
 pub use master::{Master, Settings, Update};
 pub use optimizer::{AdamW, AdamWParams};
 pub use past::Past;
-pub use reward::{RewardBatch, RewardLoss, reward_step};
+pub use reward::{RewardLoss, RewardPair, reward_step};
 pub use schedule::{Schedule, ScheduleKind};
 pub use sft::{perplexity_parts, sft_step};
 pub use trainer::{Foreign, Known, Objective, Prepared, StepMetrics, Trainer};

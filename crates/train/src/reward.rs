@@ -1,8 +1,6 @@
-//! Reward models: the Bradley-Terry loss on scores of chosen and rejected answers.
-//!
-//! See "Rank Analysis of Incomplete Block Designs", Bradley and Terry, and "Learning to summarize from human feedback", Stiennon
-//! et al., <https://arxiv.org/abs/2009.01325>, Eq. 1.
+//! Reward models: a step of the Bradley-Terry loss on scores of chosen and rejected answers.
 
+use joust_losses::{Margin, bradley_terry_loss};
 use joust_model::Device;
 use tch::{Kind, Tensor};
 
@@ -13,20 +11,22 @@ use crate::{Error, Master, Result, Update, sequence_scores};
 pub struct RewardLoss {
     /// Weight of `(s⁺ + s⁻)²`, which keeps scores near 0; 0 leaves it out.
     pub center_coefficient: f64,
+    /// What the pairs' margins do; `None` leaves them out.
+    pub margin: Option<Margin>,
 }
 
-/// Whole sequences (prompt and answer) of a batch, chosen beside rejected.
-#[derive(Debug, Clone)]
-pub struct RewardBatch {
+/// One preference as whole sequences.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RewardPair {
     /// Ids of prompt and chosen answer.
-    pub chosen: Vec<Vec<u32>>,
+    pub chosen: Vec<u32>,
     /// Ids of prompt and rejected answer.
-    pub rejected: Vec<Vec<u32>>,
-    /// Margin that chosen should win by, per pair; empty for none.
-    pub margins: Vec<f64>,
+    pub rejected: Vec<u32>,
+    /// By how much chosen is better, at least 0; read where the loss has a use for it.
+    pub margin: f64,
 }
 
-/// Updates a reward model once: `L = -log σ(s⁺ − s⁻ − margin) + c·(s⁺ + s⁻)²`, mean over pairs.
+/// Updates a reward model once by [`bradley_terry_loss`], mean over the pairs of all micro-batches.
 ///
 /// # Returns
 /// The loss, the share of pairs in which chosen scores higher, and the update.
@@ -35,29 +35,33 @@ pub struct RewardBatch {
 /// [`Error::LossNotFinite`] or [`Error::GradientNotFinite`]; then nothing was updated.
 pub fn reward_step(
     master: &mut Master,
-    batch: &RewardBatch,
+    micro_batches: &[Vec<&RewardPair>],
     params: &RewardLoss,
     device: &Device,
 ) -> Result<(f64, f64, Update)> {
+    let pairs = micro_batches.iter().map(Vec::len).sum::<usize>();
+    let (mut value, mut right) = (0.0, 0.0);
+    for batch in micro_batches.iter().filter(|batch| !batch.is_empty()) {
+        let _permit = device.acquire();
+        let sides = batch.iter().map(|pair| &pair.chosen).chain(batch.iter().map(|pair| &pair.rejected));
+        let scores = sequence_scores(&master.model()?, &sides.cloned().collect::<Vec<_>>());
+        let count = batch.len() as i64;
+        let (chosen, rejected) = (scores.narrow(0, 0, count), scores.narrow(0, count, count));
+        let margins: Vec<f64> = batch.iter().map(|pair| pair.margin).collect();
+        let margins = Tensor::from_slice(&margins).to_device(device.torch());
+        let margins = params.margin.map(|margin| (&margins, margin));
+        let losses = bradley_terry_loss(&chosen, &rejected, margins, params.center_coefficient)?;
+        let loss = losses.sum(Kind::Float) / pairs as f64;
+        let part = loss.double_value(&[]);
+        if !part.is_finite() {
+            master.forget();
+            let examples = format!("(a batch of {count} pairs)");
+            return Err(Error::LossNotFinite { step: master.optimizer.updates, value: part, examples });
+        }
+        value += part;
+        right += chosen.gt_tensor(&rejected).to_kind(Kind::Float).sum(Kind::Float).double_value(&[]);
+        loss.backward();
+    }
     let _permit = device.acquire();
-    let pairs = batch.chosen.len() as i64;
-    let sequences: Vec<Vec<u32>> = batch.chosen.iter().chain(&batch.rejected).cloned().collect();
-    let scores = sequence_scores(&master.model()?, &sequences);
-    let (chosen, rejected) = (scores.narrow(0, 0, pairs), scores.narrow(0, pairs, pairs));
-    let mut margin = &chosen - &rejected;
-    if !batch.margins.is_empty() {
-        margin -= Tensor::from_slice(&batch.margins).to_kind(Kind::Float).to_device(device.torch());
-    }
-    let mut loss = -margin.log_sigmoid().mean(Kind::Float);
-    if params.center_coefficient > 0.0 {
-        loss += params.center_coefficient * (&chosen + &rejected).square().mean(Kind::Float);
-    }
-    let value = loss.double_value(&[]);
-    if !value.is_finite() {
-        let examples = format!("(a batch of {pairs} pairs)");
-        return Err(Error::LossNotFinite { step: master.optimizer.updates, value, examples });
-    }
-    let accuracy = chosen.gt_tensor(&rejected).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
-    loss.backward();
-    Ok((value, accuracy, master.update()?))
+    Ok((value, right / pairs.max(1) as f64, master.update()?))
 }

@@ -52,10 +52,12 @@ pub async fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         None => run::held_out(&file, &asked)?,
     };
     let judge = file.eval_judge().context("the run file names no judge")?;
+    let alone = std::slice::from_ref(judge);
+    let opened = scorer::open_all(alone, &file.output.dir, &device)?;
     let evaluator = Evaluator {
         engine: Engine::start(device.clone(), 256)?,
         tokenizer: asked.tokenizer.clone(),
-        judge: joust_judges::build(judge, &scorer::open_all(std::slice::from_ref(judge), &device)?)?,
+        judge: joust_judges::build(judge, alone, &opened)?,
         prompts: prompts.into_iter().take(args.limit).collect(),
         params: run::sampling(&file, &asked),
         seed: file.seed,

@@ -6,6 +6,7 @@ mod doctor;
 mod eval;
 mod evaluation;
 mod games;
+mod learned;
 mod model;
 mod optim;
 mod presets;

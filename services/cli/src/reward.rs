@@ -3,19 +3,18 @@
 use std::process::ExitCode;
 
 use anyhow::ensure;
-use joust_config::{RewardFile, load};
+use joust_config::{MarginUse, RewardFile, load};
 use joust_core::rng::{Stream, permutation};
 use joust_data::{Preference, Tokenizer, read_preferences, split_by};
+use joust_losses::Margin;
 use joust_model::{Device, Dtype, Head, ModelConfig, Weights, load as load_model, publish_folder};
-use joust_train::{Master, RewardBatch, RewardLoss, reward_step, sequence_scores};
+use joust_train::{Master, RewardLoss, RewardPair, reward_step, sequence_scores};
 
 use crate::{args::TrainArgs, optim, sft::on_error};
 
-/// A pair as whole sequences.
+/// A pair with what it is split by.
 struct Pair {
-    chosen: Vec<u32>,
-    rejected: Vec<u32>,
-    margin: f64,
+    sequences: RewardPair,
     prompt: String,
 }
 
@@ -34,7 +33,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     }
     let tokenizer = Tokenizer::open(&file.model.base)?;
     let (config, weights) = start(&file, &tokenizer)?;
-    let pairs = tokenize(&tokenizer, &preferences, file.data.max_length as usize)?;
+    let pairs = tokenize(&tokenizer, &preferences, &file)?;
     let (train, held) = split_by(pairs, |pair| pair.prompt.clone(), file.data.eval_fraction, file.seed)?;
     let master = train_loop(&file, &config, &weights, &train)?;
     if !held.is_empty() {
@@ -61,9 +60,10 @@ fn start(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<(ModelConfi
     Ok(crate::model::scored(config, &weights, tokenizer.pad_id()))
 }
 
-fn tokenize(tokenizer: &Tokenizer, preferences: &[Preference], max_length: usize) -> anyhow::Result<Vec<Pair>> {
+fn tokenize(tokenizer: &Tokenizer, preferences: &[Preference], file: &RewardFile) -> anyhow::Result<Vec<Pair>> {
+    let (max_length, scaled) = (file.data.max_length as usize, file.loss.margin == MarginUse::Scale);
     let mut pairs = Vec::with_capacity(preferences.len());
-    let mut long = 0;
+    let (mut long, mut equal) = (0, 0);
     for preference in preferences {
         let chosen = tokenizer.encode_answered(&preference.prompt, &preference.chosen)?;
         let rejected = tokenizer.encode_answered(&preference.prompt, &preference.rejected)?;
@@ -71,8 +71,16 @@ fn tokenize(tokenizer: &Tokenizer, preferences: &[Preference], max_length: usize
             long += 1;
             continue;
         }
-        let (margin, prompt) = (preference.margin.unwrap_or_default(), preference.prompt.display());
-        pairs.push(Pair { chosen, rejected, margin, prompt });
+        let margin = preference.margin.unwrap_or(if scaled { 1.0 } else { 0.0 });
+        if scaled && margin == 0.0 {
+            equal += 1;
+            continue;
+        }
+        let sequences = RewardPair { chosen, rejected, margin };
+        pairs.push(Pair { sequences, prompt: preference.prompt.display() });
+    }
+    if equal > 0 {
+        eprintln!("left out {equal} pairs whose margin of 0 would scale them away");
     }
     if long > 0 {
         eprintln!("left out {long} pairs longer than data.max_length = {max_length} tokens");
@@ -87,7 +95,13 @@ fn train_loop(file: &RewardFile, config: &ModelConfig, weights: &Weights, train:
     let steps = file.learner.optim.steps.unwrap_or(per_epoch * u64::from(file.learner.epochs)).max(1);
     let settings = optim::settings(file.learner.learning_rate, &file.learner.optim, steps);
     let mut master = Master::new(config, weights, settings);
-    let loss = RewardLoss { center_coefficient: file.loss.center_rewards_coefficient };
+    let margin = match file.loss.margin {
+        MarginUse::None => None,
+        MarginUse::Subtract => Some(Margin::Subtract),
+        MarginUse::Scale => Some(Margin::Scale),
+    };
+    let loss = RewardLoss { center_coefficient: file.loss.center_rewards_coefficient, margin };
+    let micro = file.learner.micro_batch as usize;
     let device = Device::cpu();
     let mut order = Vec::new();
     for step in 0..steps {
@@ -95,8 +109,9 @@ fn train_loop(file: &RewardFile, config: &ModelConfig, weights: &Weights, train:
             order = permutation(train.len(), file.seed, Stream::Shuffle, step / per_epoch);
         }
         let at = (step % per_epoch) as usize * batch_size;
-        let pairs: Vec<&Pair> = order[at..at + batch_size].iter().map(|i| &train[*i]).collect();
-        let (value, accuracy, update) = reward_step(&mut master, &batch(&pairs, file.loss.margin), &loss, &device)?;
+        let pairs: Vec<&RewardPair> = order[at..at + batch_size].iter().map(|i| &train[*i].sequences).collect();
+        let cut: Vec<Vec<&RewardPair>> = pairs.chunks(micro).map(<[_]>::to_vec).collect();
+        let (value, accuracy, update) = reward_step(&mut master, &cut, &loss, &device)?;
         if (step + 1) % 20 == 0 || step + 1 == steps {
             let lr = update.learning_rate;
             eprintln!("step={}/{steps} loss={value:.4} accuracy={accuracy:.3} lr={lr:.2e}", step + 1);
@@ -105,22 +120,16 @@ fn train_loop(file: &RewardFile, config: &ModelConfig, weights: &Weights, train:
     Ok(master)
 }
 
-fn batch(pairs: &[&Pair], margin: bool) -> RewardBatch {
-    RewardBatch {
-        chosen: pairs.iter().map(|pair| pair.chosen.clone()).collect(),
-        rejected: pairs.iter().map(|pair| pair.rejected.clone()).collect(),
-        margins: if margin { pairs.iter().map(|pair| pair.margin).collect() } else { Vec::new() },
-    }
-}
-
 /// Computes the share of held-out pairs in which chosen scores higher.
 fn accuracy(master: &Master, held: &[Pair]) -> anyhow::Result<f64> {
     let _no_grad = tch::no_grad_guard();
     let model = master.model()?;
     let mut right = 0.0;
     for pairs in held.chunks(32) {
-        let batch = batch(&pairs.iter().collect::<Vec<_>>(), false);
-        let (chosen, rejected) = (sequence_scores(&model, &batch.chosen), sequence_scores(&model, &batch.rejected));
+        let scores = |side: fn(&RewardPair) -> &Vec<u32>| {
+            sequence_scores(&model, &pairs.iter().map(|pair| side(&pair.sequences).clone()).collect::<Vec<_>>())
+        };
+        let (chosen, rejected) = (scores(|pair| &pair.chosen), scores(|pair| &pair.rejected));
         right += chosen.gt_tensor(&rejected).to_kind(tch::Kind::Float).sum(tch::Kind::Float).double_value(&[]);
     }
     Ok(right / held.len() as f64)

@@ -1,38 +1,52 @@
-//! The libtorch side of `reward_model` judges: a Hugging Face folder with a scalar head scores answered prompts.
+//! The libtorch side of `reward_model` and `learned` judges: a Hugging Face folder with a scalar head scores answered prompts.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use joust_config::judge::{JudgeConfig, RewardModelJudge};
 use joust_core::Prompt;
 use joust_data::Tokenizer;
-use joust_judges::{Scorer, Scorers};
+use joust_judges::{Opened, Pupil, Scorer};
 use joust_model::{Device, Head, Llama};
 use joust_train::sequence_scores;
 use tokio::sync::Mutex;
 
-use crate::model;
+use crate::{learned::LearnedModel, model};
+
+/// How texts reach a reward model.
+pub(crate) struct Texts {
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) max_length: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) device: Device,
+}
 
 /// One reward model in memory.
 struct RewardModel {
     model: Mutex<Llama>,
-    tokenizer: Arc<Tokenizer>,
-    max_length: usize,
-    batch_size: usize,
-    device: Device,
+    texts: Texts,
 }
 
-/// Opens the models of all `reward_model` judges.
+/// Opens the models of all judges that have one; those that learn go on from what they keep under `output`.
 ///
 /// # Errors
-/// A folder that is not a whole reward model.
-pub fn open_all(judges: &[JudgeConfig], device: &Device) -> anyhow::Result<Scorers> {
-    let mut scorers = Scorers::new();
+/// A folder that is not a whole reward model, or of a judge that learns not a whole model.
+pub fn open_all(judges: &[JudgeConfig], output: &Path, device: &Device) -> anyhow::Result<Opened> {
+    let mut opened = Opened::default();
     for judge in judges {
-        if let JudgeConfig::RewardModel(config) = judge {
-            scorers.insert(config.name.clone(), Arc::new(RewardModel::open(config, device)?) as Arc<dyn Scorer>);
+        match judge {
+            JudgeConfig::RewardModel(config) => {
+                let scorer: Arc<dyn Scorer> = Arc::new(RewardModel::open(config, device)?);
+                opened.scorers.insert(config.name.clone(), scorer);
+            }
+            JudgeConfig::Learned(config) => {
+                let folder = output.join("judges").join(&config.name);
+                let pupil: Arc<dyn Pupil> = Arc::new(LearnedModel::open(config, folder, device)?);
+                opened.pupils.insert(config.name.clone(), pupil);
+            }
+            JudgeConfig::Rule(_) | JudgeConfig::Oracle(_) | JudgeConfig::Matrix(_) => {}
         }
     }
-    Ok(scorers)
+    Ok(opened)
 }
 
 impl RewardModel {
@@ -40,31 +54,41 @@ impl RewardModel {
         let opened = model::open(&config.model, Head::Score, None)?;
         let llama = Llama::for_sampling(&opened.config, &opened.weights)?;
         let context = opened.config.max_position_embeddings as usize;
-        Ok(Self {
-            model: Mutex::new(llama),
+        let texts = Texts {
             tokenizer: opened.tokenizer,
             max_length: (config.max_length as usize).min(context),
             batch_size: config.batch_size as usize,
             device: device.clone(),
-        })
+        };
+        Ok(Self { model: Mutex::new(llama), texts })
     }
 }
 
 impl Scorer for RewardModel {
     fn score(&self, texts: Vec<(Prompt, String)>) -> Result<Vec<Option<f64>>, String> {
+        self.texts.score(&self.model.blocking_lock(), &texts)
+    }
+}
+
+impl Texts {
+    /// Scores what fits the limit.
+    pub(crate) fn score(&self, model: &Llama, texts: &[(Prompt, String)]) -> Result<Vec<Option<f64>>, String> {
         let _no_grad = tch::no_grad_guard();
-        let model = self.model.blocking_lock();
         let encode = |(prompt, answer): &(Prompt, String)| self.tokenizer.encode_answered(prompt, answer);
         let sequences: Vec<Vec<u32>> = texts.iter().map(encode).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
-        let fits = |ids: &Vec<u32>| !ids.is_empty() && ids.len() <= self.max_length;
         let mut scores = vec![None; sequences.len()];
-        let usable: Vec<usize> = (0..sequences.len()).filter(|i| fits(&sequences[*i])).collect();
+        let usable: Vec<usize> = (0..sequences.len()).filter(|i| self.fits(&sequences[*i])).collect();
         for part in usable.chunks(self.batch_size.max(1)) {
             let batch: Vec<Vec<u32>> = part.iter().map(|i| sequences[*i].clone()).collect();
             let _permit = self.device.acquire();
-            let values = Vec::<f32>::try_from(sequence_scores(&model, &batch)).map_err(|e| e.to_string())?;
+            let values = Vec::<f32>::try_from(sequence_scores(model, &batch)).map_err(|e| e.to_string())?;
             part.iter().zip(values).for_each(|(i, value)| scores[*i] = Some(f64::from(value)));
         }
         Ok(scores)
+    }
+
+    /// Returns whether a sequence can be read whole.
+    pub(crate) fn fits(&self, ids: &[u32]) -> bool {
+        !ids.is_empty() && ids.len() <= self.max_length
     }
 }

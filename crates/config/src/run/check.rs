@@ -23,6 +23,7 @@ impl RunFile {
         self.check_works(&mut found);
         self.check_judges(&mut found);
         self.check_asking(&mut found);
+        self.check_lessons(&mut found);
         self.check_sampling(&mut found);
         self.check_loss(&mut found);
         self.check_learner(&mut found);
@@ -63,6 +64,28 @@ impl RunFile {
                     nearest: nearest(name, seen.iter().copied()),
                     known: seen.iter().map(|name| (*name).to_owned()).collect(),
                 });
+            }
+        }
+    }
+
+    /// Checks the judges that learn.
+    fn check_lessons(&self, found: &mut Problems<'_>) {
+        for (index, judge) in self.judge.iter().enumerate() {
+            let JudgeConfig::Learned(judge) = judge else { continue };
+            let gold = self.judge.iter().find(|other| other.name() == judge.gold);
+            if !gold.is_some_and(|gold| !matches!(gold, JudgeConfig::Learned(_))) {
+                let reason =
+                    "it labels for a judge that learns; write the name of another [[judge]], one that does not learn";
+                found.conflict(&format!("judge.{index}.gold"), &judge.gold, reason);
+            }
+            if self.eval.judge == judge.name {
+                let reason =
+                    format!("what it says changes during the run; evaluate with its teacher, \"{}\"", judge.gold);
+                found.conflict("eval.judge", &judge.name, &reason);
+            }
+            if self.deterministic && self.feedback.judge == judge.name {
+                let reason = "what a judge that learns says depends on when it was asked; set deterministic = false";
+                found.conflict("feedback.judge", &judge.name, reason);
             }
         }
     }
@@ -283,7 +306,7 @@ fn check_judge(judge: &JudgeConfig, index: usize, found: &mut Problems<'_>) {
     match judge {
         JudgeConfig::Rule(judge) => check_rules(judge, index, found),
         JudgeConfig::Matrix(judge) => check_matrix(judge, index, found),
-        JudgeConfig::RewardModel(_) | JudgeConfig::Oracle(_) => {}
+        JudgeConfig::RewardModel(_) | JudgeConfig::Oracle(_) | JudgeConfig::Learned(_) => {}
     }
 }
 

@@ -19,7 +19,9 @@ impl ConfigFile for RunFile {
         let mut paths = vec![&mut self.policy.model, &mut self.data.prompts];
         paths.extend(self.data.eval_prompts.as_mut());
         for judge in &mut self.judge {
-            if let JudgeConfig::RewardModel(judge) = judge {
+            if let JudgeConfig::Learned(judge) = judge {
+                paths.push(&mut judge.model);
+            } else if let JudgeConfig::RewardModel(judge) = judge {
                 paths.push(&mut judge.model);
             }
         }

@@ -330,6 +330,26 @@ fn what_a_loss_cannot_read_says_why() {
 }
 
 #[test]
+fn a_judge_that_learns_needs_another() {
+    let two = |gold: &str| {
+        format!("{LEAST}[[judge]]\nname = \"rm\"\nkind = \"learned\"\ngold = \"{gold}\"\nmodel = \"rm\"\n")
+    };
+    let sets = ["feedback.judge=rm", "eval.judge=main"];
+    assert!(run(&two("main"), &sets).is_ok());
+    for gold in ["rm", "nobody"] {
+        let text = message(&two(gold), &sets);
+        assert!(
+            text.starts_with(&format!("judge.1.gold = {gold}")) && text.contains("one that does not learn"),
+            "{text}"
+        );
+    }
+    let text = message(&two("main"), &["feedback.judge=main", "eval.judge=rm"]);
+    assert!(text.starts_with("eval.judge = rm") && text.contains("evaluate with its teacher, \"main\""), "{text}");
+    let exact = ["feedback.judge=rm", "eval.judge=main", "deterministic=true", "pipeline.max_staleness=0"];
+    assert!(message(&two("main"), &exact).contains("depends on when it was asked"));
+}
+
+#[test]
 fn choices_that_need_others_say_why() {
     say_why(&[
         (

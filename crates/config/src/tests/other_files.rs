@@ -30,7 +30,7 @@ schema = 1
 name = "rm"
 model = { base = "../base" }
 data = { train = "pairs.jsonl" }
-loss = { center_rewards_coefficient = 0.01, margin = true }
+loss = { center_rewards_coefficient = 0.01, margin = "scale" }
 "#;
 
 fn read<F: ConfigFile>(text: &str, sets: &[&str]) -> Result<Resolved<F>, Error> {
@@ -78,7 +78,7 @@ fn sft_needs_one_model_and_the_tokenizer_that_goes_with_it() {
 #[test]
 fn reward_files_resolve_and_come_back() {
     let first: Resolved<RewardFile> = read(REWARD, &[]).expect("valid");
-    assert!(first.run.loss.margin);
+    assert_eq!(first.run.loss.margin, crate::MarginUse::Scale);
     assert_eq!(first.run.learner, OfflineLearner::default());
     let second: Resolved<RewardFile> = read(&dump(&first).expect("plain"), &[]).expect("valid");
     assert_eq!((second.run, second.hash), (first.run, first.hash));

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use joust_core::{JudgementStatus, Prompt};
 
 use super::{assert_no_stand_in, call, item, json, scores};
-use crate::{Ask, Error, Scorer, Scorers, build, config_hash};
+use crate::{Ask, Error, Opened, Scorer, build, config_hash};
 
 const RULE: &str = r#"{ "kind": "rule", "name": "main", "rules": [{ "pattern": "a", "score": 1.5 }] }"#;
 
@@ -28,12 +28,13 @@ async fn kinds_answer_under_their_name() {
             Ok(vec![Some(1.0); texts.len()])
         }
     }
-    let scorers: Scorers = HashMap::from([("rm".to_owned(), Arc::new(Ones) as Arc<dyn Scorer>)]);
+    let scorers = HashMap::from([("rm".to_owned(), Arc::new(Ones) as Arc<dyn Scorer>)]);
+    let opened = Opened { scorers, ..Opened::default() };
     let oracle = r#"{ "kind": "oracle", "name": "truth", "words": { "a": 1.0 } }"#;
     let reward = r#"{ "kind": "reward_model", "name": "rm", "model": "rm" }"#;
     for (text, name, kind) in [(RULE, "main", "rule"), (oracle, "truth", "oracle"), (reward, "rm", "reward_model")] {
         let config = json(text);
-        let judge = build(&config, &scorers).expect("valid settings");
+        let judge = build(&config, &[], &opened).expect("valid settings");
         let answer = &judge.judge(&[item(1, Ask::Score, &["a"])], &call()).await[0];
         assert_eq!((judge.name(), judge.config_hash()), (name, config_hash(&config).as_str()));
         assert_eq!((answer.provenance.judge.as_str(), answer.provenance.backend.as_str()), (name, kind));
@@ -45,10 +46,10 @@ async fn kinds_answer_under_their_name() {
 #[test]
 fn what_cannot_be_built_is_named() {
     let reward = json(r#"{ "kind": "reward_model", "name": "rm", "model": "models/rm" }"#);
-    let message = build(&reward, &Scorers::new()).err().expect("refused").to_string();
+    let message = build(&reward, &[], &Opened::default()).err().expect("refused").to_string();
     assert_eq!(message, "judge rm: reward model models/rm is not loaded; give its scorer under the judge's name");
     let bad = json(&RULE.replace("\"a\"", "\"(a\""));
-    assert!(matches!(build(&bad, &Scorers::new()), Err(Error::Pattern { rule: 1, .. })));
+    assert!(matches!(build(&bad, &[], &Opened::default()), Err(Error::Pattern { rule: 1, .. })));
 }
 
 #[tokio::test]
@@ -58,7 +59,7 @@ async fn planted_failures_are_asked_again_and_counted() {
             r#"{{ "kind": "oracle", "name": "main", "words": {{ "a": 1.0 }}, "failure_rate": 0.3,
                  "ask_again": {{ "retries": {retries}, "timeout_s": 60.0 }} }}"#
         );
-        build(&json(&text), &Scorers::new()).expect("valid settings")
+        build(&json(&text), &[], &Opened::default()).expect("valid settings")
     };
     let items: Vec<_> = (0..2000).map(|n| item(n, Ask::Compare, &["a", "b"])).collect();
     let once = oracle(0).judge(&items, &call()).await;

@@ -45,9 +45,9 @@ pub fn open(resolved: &Resolved) -> anyhow::Result<Parts> {
     let model = model::open(&run.policy.model, Head::CausalLm, Some(model::dtype(run.policy.dtype)))?;
     let prompts = prompts(run, &model)?;
     let device = Device::cpu();
-    let scorers = scorer::open_all(&run.judge, &device)?;
+    let opened = scorer::open_all(&run.judge, &run.output.dir, &device)?;
     let judge = |config: Option<&JudgeConfig>| -> anyhow::Result<Arc<dyn Judge>> {
-        Ok(build(config.context("the run file names no judge")?, &scorers)?)
+        Ok(build(config.context("the run file names no judge")?, &run.judge, &opened)?)
     };
     let weights_hash = model.weights.hash()?;
     let mut hasher = blake3::Hasher::new();
