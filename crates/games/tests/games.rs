@@ -73,3 +73,56 @@ fn every_method_reaches_its_point() {
     assert!(svg.starts_with("<svg") && show.paths.iter().all(|(name, ..)| svg.contains(name)));
     assert!(draw(&show, &folder.path().join("none/games.svg")).is_err());
 }
+
+/// One step of Nash-MD by mirror descent: `π ← mix·e^{η·P(· ≻ mix)}`, `mix ∝ π^{1−ητ}·ref^{ητ}` (NLHF, Eq. 5 and 6).
+fn mirror_step(game: &Game, policy: &[f64], tau: f64, eta: f64) -> Vec<f64> {
+    let mix = game.mixture(policy, eta * tau);
+    let next: Vec<f64> = mix.iter().zip(game.win_rates(&mix)).map(|(p, rate)| p * (eta * rate).exp()).collect();
+    let total: f64 = next.iter().sum();
+    next.iter().map(|p| p / total).collect()
+}
+
+#[test]
+fn mirror_descent_falls_to_the_equilibrium_as_fast_as_the_reference_says() {
+    let (game, tau) = (Game::noisy_cycle(), 0.2);
+    let kl = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * (a / b).ln()).sum::<f64>();
+    let expected =
+        [(1, 6.015_547_341_596_514e-2), (10, 3.667_782_719_040_688_6e-3), (1000, 3.634_108_385_056_815_5e-7)];
+    let mut policy = vec![0.1, 0.2, 0.7];
+    let mut steps = 0u32;
+    for (wanted, divergence) in expected {
+        while steps < wanted {
+            policy = mirror_step(&game, &policy, tau, 2.0 / (tau * f64::from(steps + 2)));
+            steps += 1;
+        }
+        let found = kl(&NASH, &policy);
+        assert!((found - divergence).abs() < 1e-6 * divergence.max(1e-4), "{steps} steps: {found} {divergence}");
+        assert!(found < 200.0 / f64::from(steps + 1), "the bound of theorem 1");
+    }
+    let third = 1.0 / 3.0;
+    let dice = Game {
+        preference: vec![
+            vec![0.5, 5.0 / 9.0, 4.0 / 9.0],
+            vec![4.0 / 9.0, 0.5, 5.0 / 9.0],
+            vec![5.0 / 9.0, 4.0 / 9.0, 0.5],
+        ],
+        reference: vec![third; 3],
+        ..Game::cycle()
+    };
+    close(&dice.mixture(&[0.6, 0.3, 0.1], 0.5), &[0.472_733_874_989_504_7, 0.334_273_328_701_672_4], 1e-12);
+    close(&mirror_step(&dice, &[0.6, 0.3, 0.1], 0.1, 5.0), &[0.490_920_061_312_495_5, 0.308_819_594_188_932_1], 1e-12);
+}
+
+#[test]
+fn mixing_logits_is_mixing_log_probs() {
+    let softmax = |z: &[f64]| {
+        let total: f64 = z.iter().map(|z| z.exp()).sum();
+        z.iter().map(|z| z.exp() / total).collect::<Vec<_>>()
+    };
+    let (policy, reference, coef) = ([1.0, 0.0, -2.0], [-0.5, 0.7, 0.1], 0.125);
+    let game = Game { reference: softmax(&reference), ..Game::cycle() };
+    let logits: Vec<f64> = policy.iter().zip(reference).map(|(p, r)| (1.0 - coef) * p + coef * r).collect();
+    let expected = [0.640_038_408_466_689, 0.309_986_326_295_505_4, 0.049_975_265_237_805_655];
+    close(&softmax(&logits), &expected, 1e-12);
+    close(&game.mixture(&softmax(&policy), coef), &expected, 1e-12);
+}
