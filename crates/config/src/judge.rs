@@ -170,6 +170,9 @@ pub struct RewardModelJudge {
     #[serde(default = "default_batch_size")]
     #[schemars(range(min = 1))]
     pub batch_size: u32,
+    /// Weight of each attribute in the score, by its name, for a model that rates several; those left out count 0.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, f64>,
     /// Log-odds of preference per unit of reward; 1 for a model trained by Bradley-Terry, which `joust train-reward` does.
     #[serde(default = "one")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]

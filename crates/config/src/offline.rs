@@ -10,6 +10,7 @@ use crate::{
     ConfigFile, Error,
     resolve::private::Sealed,
     run::{Dtype, OnError, Optimization, Problems},
+    works::name_of,
 };
 
 /// Supervised fine-tuning, or pre-training of a small model from nothing.
@@ -185,6 +186,9 @@ pub struct RewardLoss {
     pub center_rewards_coefficient: f64,
     /// What a column `margin` does.
     pub margin: MarginUse,
+    /// Columns of ratings that are regressed on instead (HelpSteer): the data then has `prompt`, `completion` and a number in each of them, where it
+    /// is known.
+    pub attributes: Vec<String>,
 }
 
 /// What the column `margin` of a pair does; a pair without the column has a margin of 0 to lead by, or of 1 to scale by.
@@ -329,6 +333,14 @@ impl ConfigFile for RewardFile {
     fn problems(&self, place: &dyn Fn(&str) -> String) -> Vec<Error> {
         let mut found = Problems { place, errors: Vec::new() };
         self.learner.optim.check(&mut found);
+        let (loss, rated) = (&self.loss, !self.loss.attributes.is_empty());
+        let reason = "loss.attributes regresses on ratings and compares nothing; write one of the two keys";
+        if rated && loss.margin != MarginUse::None {
+            found.conflict("loss.margin", &name_of(&loss.margin), reason);
+        }
+        if rated && loss.center_rewards_coefficient > 0.0 {
+            found.conflict("loss.center_rewards_coefficient", &loss.center_rewards_coefficient.to_string(), reason);
+        }
         found.errors
     }
 }

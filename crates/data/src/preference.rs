@@ -24,7 +24,7 @@ pub struct Preference {
 }
 
 /// Reads an answer: text, or messages of which the last is the assistant's.
-fn answer(value: &Value, name: &str) -> std::result::Result<String, String> {
+pub(crate) fn answer(value: &Value, name: &str) -> std::result::Result<String, String> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Array(_) => match messages(value)?.pop() {

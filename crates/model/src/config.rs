@@ -47,7 +47,7 @@ impl Dtype {
 pub enum Head {
     /// A language model: logits over the vocabulary (`LlamaForCausalLM`).
     CausalLm,
-    /// A scalar score of the last token (`LlamaForSequenceClassification`, one label).
+    /// One score a label from the last token (`LlamaForSequenceClassification`).
     Score,
 }
 
@@ -103,8 +103,10 @@ pub struct ModelConfig {
     pub tie_word_embeddings: bool,
     /// Element type of the stored weights.
     pub dtype: Dtype,
-    /// Language model or scalar score.
+    /// Language model or scores.
     pub head: Head,
+    /// Names of what a score head gives, in order; empty for a language model.
+    pub labels: Vec<String>,
     /// Every key of the file.
     pub raw: Map<String, Value>,
 }
@@ -150,15 +152,25 @@ impl Reader<'_> {
         }
     }
 
+    /// Reads the names of the labels; without any a score head has one.
+    fn labels(&self) -> Result<Vec<String>> {
+        let named = self.present("id2label").and_then(Value::as_object);
+        let count = self.integer_or("num_labels", named.map_or(1, Map::len) as i64)?;
+        let Some(named) = named else { return Ok((0..count).map(|id| format!("LABEL_{id}")).collect()) };
+        if named.len() as i64 != count {
+            return Err(self.error("num_labels", &format!("id2label names {} labels", named.len())));
+        }
+        let name = |id: i64| named.get(&id.to_string()).and_then(Value::as_str).map(str::to_owned);
+        let names: Option<Vec<String>> = (0..count).map(name).collect();
+        names.ok_or_else(|| self.error("id2label", "its keys are the numbers from 0 on, its values names"))
+    }
+
     fn head(&self) -> Result<Head> {
         let first = self.raw.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str);
         match first {
             Some("LlamaForCausalLM") => Ok(Head::CausalLm),
             Some("LlamaForSequenceClassification") => Ok(Head::Score),
-            _ => Err(self.error(
-                "architectures",
-                "supported are LlamaForCausalLM and LlamaForSequenceClassification (one label)",
-            )),
+            _ => Err(self.error("architectures", "supported are LlamaForCausalLM and LlamaForSequenceClassification")),
         }
     }
 
@@ -220,12 +232,7 @@ impl ModelConfig {
             return Err(reader.error("num_attention_heads", "it must divide hidden_size"));
         }
         let (rope_theta, rope_scaling) = reader.rope()?;
-        if head == Head::Score {
-            let labels = reader.present("id2label").and_then(Value::as_object).map_or(1, Map::len);
-            if reader.integer_or("num_labels", labels as i64)? != 1 {
-                return Err(reader.error("num_labels", "a reward model has one label"));
-            }
-        }
+        let labels = if head == Head::Score { reader.labels()? } else { Vec::new() };
         Ok(Self {
             hidden_size,
             intermediate_size: reader.integer("intermediate_size")?,
@@ -241,6 +248,7 @@ impl ModelConfig {
             tie_word_embeddings: reader.present("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
             dtype: reader.dtype()?,
             head,
+            labels,
             raw,
         })
     }
@@ -254,15 +262,25 @@ impl ModelConfig {
     }
 
     /// Returns the config of a scalar reward model with this decoder.
-    pub fn with_score_head(mut self, pad_token_id: Option<u32>) -> Self {
+    pub fn with_score_head(self, pad_token_id: Option<u32>) -> Self {
+        self.with_labels(&["LABEL_0".to_owned()], pad_token_id)
+    }
+
+    /// Returns the config of a reward model that gives one score a label.
+    pub fn with_labels(mut self, labels: &[String], pad_token_id: Option<u32>) -> Self {
         self.head = Head::Score;
+        self.labels = labels.to_vec();
+        let by_id: Map<String, Value> =
+            (0..).zip(labels).map(|(id, name): (u32, _)| (id.to_string(), json!(name))).collect();
+        let by_name: Map<String, Value> =
+            (0..).zip(labels).map(|(id, name): (u32, _)| (name.clone(), json!(id))).collect();
         self.tie_word_embeddings = false;
         let keys = [
             ("architectures", json!(["LlamaForSequenceClassification"])),
             ("tie_word_embeddings", json!(false)),
-            ("id2label", json!({"0": "LABEL_0"})),
-            ("label2id", json!({"LABEL_0": 0})),
-            ("num_labels", json!(1)),
+            ("id2label", Value::Object(by_id)),
+            ("label2id", Value::Object(by_name)),
+            ("num_labels", json!(labels.len())),
         ];
         self.raw.extend(keys.map(|(key, value)| (key.to_owned(), value)));
         if let Some(pad) = pad_token_id {
@@ -294,7 +312,7 @@ impl ModelConfig {
             list.extend(shapes.map(|(name, shape)| (format!("model.layers.{layer}.{name}.weight"), shape)));
         }
         match self.head {
-            Head::Score => list.push(("score.weight".into(), vec![1, h])),
+            Head::Score => list.push(("score.weight".into(), vec![self.labels.len() as i64, h])),
             Head::CausalLm if !self.tie_word_embeddings => {
                 list.push(("lm_head.weight".into(), vec![self.vocab_size, h]))
             }

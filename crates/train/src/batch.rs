@@ -153,8 +153,13 @@ impl SequenceBatch {
     }
 }
 
-/// Computes the scalar score of each sequence from its last token, float32 `[B]`.
+/// Computes the scalar score of each sequence from its last token, float32 `[B]`; of a model with several labels the first.
 pub fn sequence_scores(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
+    sequence_ratings(model, sequences).select(1, 0)
+}
+
+/// Computes what a score head gives for each sequence from its last token, float32 `[B, labels]`.
+pub fn sequence_ratings(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
     let device = model.device();
     let width = sequences.iter().map(Vec::len).max().unwrap_or(1);
     let mut ids = vec![0i64; sequences.len() * width];
@@ -167,5 +172,5 @@ pub fn sequence_scores(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
     let hidden = model.hidden(&ids);
     let size = hidden.size()[2];
     let last = hidden.view([-1, size]).index_select(0, &Tensor::from_slice(&last).to_device(device));
-    model.head(&last).squeeze_dim(1).to_kind(Kind::Float)
+    model.head(&last).to_kind(Kind::Float)
 }

@@ -21,13 +21,13 @@ mod single;
 mod trainer;
 
 pub use average::Average;
-pub use batch::{SequenceBatch, sequence_scores};
+pub use batch::{SequenceBatch, sequence_ratings, sequence_scores};
 pub use checkpoint::{Checkpoint, Restored, latest, list, prune};
 pub use error::{Error, Result};
 pub use master::{Master, Settings, Update};
 pub use optimizer::{AdamW, AdamWParams};
 pub use past::Past;
-pub use reward::{RewardLoss, RewardPair, reward_step};
+pub use reward::{RatedSequence, RewardLoss, RewardPair, rating_step, reward_step};
 pub use schedule::{Schedule, ScheduleKind};
 pub use sft::{perplexity_parts, sft_step};
 pub use trainer::{Foreign, Known, Objective, Prepared, StepMetrics, Trainer};

@@ -1,10 +1,10 @@
-//! Reward models: a step of the Bradley-Terry loss on scores of chosen and rejected answers.
+//! Reward models: a step on scores of chosen and rejected answers, and one on ratings of single answers.
 
-use joust_losses::{Margin, bradley_terry_loss};
+use joust_losses::{Margin, attribute_loss, bradley_terry_loss};
 use joust_model::Device;
 use tch::{Kind, Tensor};
 
-use crate::{Error, Master, Result, Update, sequence_scores};
+use crate::{Error, Master, Result, Update, sequence_ratings, sequence_scores};
 
 /// Options of the loss.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -64,4 +64,47 @@ pub fn reward_step(
     }
     let _permit = device.acquire();
     Ok((value, right / pairs.max(1) as f64, master.update()?))
+}
+
+/// One answered prompt with its ratings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RatedSequence {
+    /// Ids of prompt and answer.
+    pub ids: Vec<u32>,
+    /// One a label of the model; NaN where it was not rated.
+    pub ratings: Vec<f64>,
+}
+
+/// Updates a model that rates attributes once by [`attribute_loss`], mean over the answers of all micro-batches.
+///
+/// # Returns
+/// The loss and the update.
+///
+/// # Errors
+/// As [`reward_step`].
+pub fn rating_step(
+    master: &mut Master,
+    micro_batches: &[Vec<&RatedSequence>],
+    device: &Device,
+) -> Result<(f64, Update)> {
+    let answers = micro_batches.iter().map(Vec::len).sum::<usize>();
+    let mut value = 0.0;
+    for batch in micro_batches.iter().filter(|batch| !batch.is_empty()) {
+        let _permit = device.acquire();
+        let sequences: Vec<Vec<u32>> = batch.iter().map(|rated| rated.ids.clone()).collect();
+        let ratings = sequence_ratings(&master.model()?, &sequences);
+        let labels: Vec<f64> = batch.iter().flat_map(|rated| rated.ratings.iter().copied()).collect();
+        let labels = Tensor::from_slice(&labels).view([batch.len() as i64, -1]).to_device(device.torch());
+        let loss = attribute_loss(&ratings, &labels)?.sum(Kind::Float) / answers as f64;
+        let part = loss.double_value(&[]);
+        if !part.is_finite() {
+            master.forget();
+            let examples = format!("(a batch of {} answers)", batch.len());
+            return Err(Error::LossNotFinite { step: master.optimizer.updates, value: part, examples });
+        }
+        value += part;
+        loss.backward();
+    }
+    let _permit = device.acquire();
+    Ok((value, master.update()?))
 }

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use joust_config::judge::LearnedJudge;
 use joust_core::Prompt;
 use joust_data::Tokenizer;
@@ -59,6 +59,12 @@ impl LearnedModel {
         let own = folder.join(counts.version.to_string());
         let source = if counts.version > 0 { &own } else { &config.model };
         let (shape, weights) = load(source).with_context(|| format!("judge {}", config.name))?;
+        ensure!(
+            shape.labels.len() < 2,
+            "judge {}: its model rates {}; a judge that learns has one score",
+            config.name,
+            shape.labels.join(", ")
+        );
         let tokenizer = Tokenizer::open(source).with_context(|| format!("judge {}", config.name))?;
         tokenizer.check_embedding(shape.vocab_size as usize)?;
         let (shape, weights) = match shape.head {
@@ -78,6 +84,7 @@ impl LearnedModel {
             tokenizer: Arc::new(tokenizer),
             max_length: (config.max_length as usize).min(shape.max_position_embeddings as usize),
             batch_size: config.batch_size as usize,
+            weights: vec![1.0],
             device: device.clone(),
         };
         Ok(Self {

@@ -28,7 +28,7 @@ pub fn open(folder: &Path, head: Head, dtype: Option<Dtype>) -> anyhow::Result<L
     if config.head != head {
         let wanted = match head {
             Head::CausalLm => "a language model (LlamaForCausalLM)",
-            Head::Score => "a reward model (LlamaForSequenceClassification with one label)",
+            Head::Score => "a reward model (LlamaForSequenceClassification)",
         };
         bail!("{} is not {wanted}; give another folder", folder.display());
     }
@@ -44,10 +44,17 @@ pub fn open(folder: &Path, head: Head, dtype: Option<Dtype>) -> anyhow::Result<L
 
 /// Gives a decoder a scalar head that starts at zero, in place of the one that predicts tokens.
 pub fn scored(config: ModelConfig, weights: &Weights, pad_id: Option<u32>) -> (ModelConfig, Weights) {
+    rated(config, weights, pad_id, &[])
+}
+
+/// Gives a decoder a head with one score a label, which starts at zero; without labels a scalar one.
+pub fn rated(config: ModelConfig, weights: &Weights, pad_id: Option<u32>, labels: &[String]) -> (ModelConfig, Weights) {
+    let config = if labels.is_empty() { config.with_score_head(pad_id) } else { config.with_labels(labels, pad_id) };
     let mut weights = weights.snapshot(Kind::Float);
     weights.0.remove("lm_head.weight");
-    weights.0.insert("score.weight".into(), Tensor::zeros([1, config.hidden_size], (Kind::Float, tch::Device::Cpu)));
-    (config.with_score_head(pad_id), weights)
+    let shape = [config.labels.len() as i64, config.hidden_size];
+    weights.0.insert("score.weight".into(), Tensor::zeros(shape, (Kind::Float, tch::Device::Cpu)));
+    (config, weights)
 }
 
 impl LanguageModel {

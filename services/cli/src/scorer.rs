@@ -2,12 +2,14 @@
 
 use std::{path::Path, sync::Arc};
 
+use anyhow::{bail, ensure};
 use joust_config::judge::{JudgeConfig, RewardModelJudge};
 use joust_core::Prompt;
 use joust_data::Tokenizer;
 use joust_judges::{Opened, Pupil, Scorer};
 use joust_model::{Device, Head, Llama};
-use joust_train::sequence_scores;
+use joust_train::sequence_ratings;
+use tch::Tensor;
 use tokio::sync::Mutex;
 
 use crate::{learned::LearnedModel, model};
@@ -17,6 +19,8 @@ pub(crate) struct Texts {
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) max_length: usize,
     pub(crate) batch_size: usize,
+    /// Weight of each label in the score.
+    pub(crate) weights: Vec<f64>,
     pub(crate) device: Device,
 }
 
@@ -58,10 +62,27 @@ impl RewardModel {
             tokenizer: opened.tokenizer,
             max_length: (config.max_length as usize).min(context),
             batch_size: config.batch_size as usize,
+            weights: weights(config, &opened.config.labels)?,
             device: device.clone(),
         };
         Ok(Self { model: Mutex::new(llama), texts })
     }
+}
+
+/// Returns the weight of each label: what the judge says by name, or 1 of the only one.
+fn weights(config: &RewardModelJudge, labels: &[String]) -> anyhow::Result<Vec<f64>> {
+    let (name, known) = (&config.name, labels.join(", "));
+    if config.attributes.is_empty() {
+        ensure!(
+            labels.len() == 1,
+            "judge {name}: its model rates {known}; write judge.attributes, a weight for each that counts"
+        );
+        return Ok(vec![1.0]);
+    }
+    if let Some(unknown) = config.attributes.keys().find(|attribute| !labels.contains(attribute)) {
+        bail!("judge {name}: attributes names {unknown:?}, its model rates {known}; write one of these");
+    }
+    Ok(labels.iter().map(|label| config.attributes.get(label).copied().unwrap_or_default()).collect())
 }
 
 impl Scorer for RewardModel {
@@ -81,7 +102,9 @@ impl Texts {
         for part in usable.chunks(self.batch_size.max(1)) {
             let batch: Vec<Vec<u32>> = part.iter().map(|i| sequences[*i].clone()).collect();
             let _permit = self.device.acquire();
-            let values = Vec::<f32>::try_from(sequence_scores(model, &batch)).map_err(|e| e.to_string())?;
+            let ratings = sequence_ratings(model, &batch);
+            let weights = Tensor::from_slice(&self.weights).to_kind(ratings.kind()).to_device(ratings.device());
+            let values = Vec::<f32>::try_from(ratings.mv(&weights)).map_err(|e| e.to_string())?;
             part.iter().zip(values).for_each(|(i, value)| scores[*i] = Some(f64::from(value)));
         }
         Ok(scores)

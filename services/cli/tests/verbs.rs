@@ -141,3 +141,59 @@ fn a_model_is_made_aligned_and_compared() {
     assert_eq!(figures["prompts"], 8);
     assert!(figures["win_rate"].as_f64().expect("a rate") >= 0.5, "{figures}");
 }
+
+#[test]
+fn attributes_are_rated_and_weighed_by_a_judge() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    write_inputs(root);
+    joust(root, &["sft", "sft.toml", "--set", "output.dir=base"]);
+    // Good days are happy, every day is as short as the other; some rows do not rate one of the two.
+    let rows = NAMES.iter().flat_map(|name| THINGS.iter().map(move |thing| (name, thing))).enumerate();
+    let rated = rows.flat_map(|(i, (name, thing))| {
+        [("good", 4), ("bad", 0)].map(|(day, happy)| {
+            let length = if i % 3 == 0 { "null" } else { "2" };
+            let answer = format!(" It was a {day} day.");
+            format!(
+                "{{\"prompt\": \"{name} had a {thing}.\", \"completion\": \"{answer}\", \"happiness\": {happy}, \"length\": {length}}}\n"
+            )
+        })
+    });
+    fs::write(root.join("rated.jsonl"), rated.collect::<String>()).expect("written");
+    let sets = [
+        "data.train=rated.jsonl",
+        "loss.attributes=[\"happiness\", \"length\"]",
+        "output.dir=rater",
+        "learner.steps=200",
+    ];
+    let mut arguments = vec!["train-reward", "reward.toml"];
+    arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
+    let told = String::from_utf8_lossy(&joust(root, &arguments).stderr).into_owned();
+    for attribute in ["happiness", "length"] {
+        let found = told.split(&format!("{attribute}_error=")).nth(1).and_then(|rest| rest.lines().next());
+        let error: f64 = found.expect("an error").parse().expect("a number");
+        assert!(error < 0.7, "{attribute}: {told}");
+    }
+    let config: Value = serde_json::from_slice(&fs::read(root.join("rater/config.json")).expect("read")).expect("JSON");
+    assert_eq!(config["id2label"], serde_json::json!({ "0": "happiness", "1": "length" }));
+
+    let judge = |attributes: &str| {
+        format!(
+            "judge=[{{ name = \"model\", kind = \"reward_model\", model = \"rater\", max_length = 48{attributes} }}]"
+        )
+    };
+    let refused = |attributes: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_joust"))
+            .args(["run", "run.toml", "--set", &judge(attributes)])
+            .current_dir(root)
+            .output()
+            .expect("joust starts");
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(refused("").contains("its model rates happiness, length; write judge.attributes"), "{}", refused(""));
+    assert!(refused(", attributes = { joy = 1.0 }").contains("attributes names \"joy\""));
+    let weighed = judge(", attributes = { happiness = 1.0, length = -0.5 }");
+    joust(root, &["run", "run.toml", "--set", &weighed, "--set", "output.dir=out", "--set", "feedback.ask=score"]);
+    assert!(root.join("out/policy/model.safetensors").exists());
+}

@@ -1,0 +1,97 @@
+//! `joust train-reward`: a reward model from preference pairs by the Bradley-Terry loss, or from rated answers by regression.
+
+mod pairs;
+mod ratings;
+
+use std::process::ExitCode;
+
+use anyhow::ensure;
+use joust_config::{RewardFile, load};
+use joust_core::rng::{Stream, permutation};
+use joust_data::{Skipped, Tokenizer};
+use joust_model::{Dtype, Head, ModelConfig, Weights, load as load_model, publish_folder};
+use joust_train::{Master, Update};
+
+use crate::{args::TrainArgs, optim};
+
+/// Runs the verb.
+///
+/// # Errors
+/// Bad input, by name; an output folder that exists is left as it was.
+pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
+    let file = load::<RewardFile>(&args.file, &args.overrides)?.run;
+    let out = &file.output.dir;
+    ensure!(!out.exists(), "output folder {} exists; remove it or set output.dir", out.display());
+    optim::set_threads(file.learner.optim.threads);
+    let tokenizer = Tokenizer::open(&file.model.base)?;
+    let (config, weights) = start(&file, &tokenizer)?;
+    let train = if file.loss.attributes.is_empty() { pairs::train } else { ratings::train };
+    let master = train(&file, &tokenizer, (&config, &weights))?;
+    if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent)?;
+    }
+    let stored = config.with_dtype(crate::model::dtype(file.model.dtype));
+    publish_folder(out, &file.model.base, &stored, &master.weights)?;
+    println!("reward model written to {} ({} parameters)", out.display(), stored.parameters());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the base; a language model gets a head that starts at zero, so that the first scores are equal.
+fn start(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<(ModelConfig, Weights)> {
+    let (config, weights) = load_model(&file.model.base)?;
+    tokenizer.check_embedding(config.vocab_size as usize)?;
+    let config = config.with_dtype(Dtype::Float32);
+    let attributes = &file.loss.attributes;
+    if config.head == Head::CausalLm {
+        return Ok(crate::model::rated(config, &weights, tokenizer.pad_id(), attributes));
+    }
+    let (base, labels) = (file.model.base.display(), config.labels.join(", "));
+    if attributes.is_empty() {
+        ensure!(
+            config.labels.len() == 1,
+            "{base} gives {labels}; write them as loss.attributes, or give another model.base"
+        );
+    } else {
+        let wanted = attributes.join(", ");
+        ensure!(
+            config.labels == *attributes,
+            "{base} gives {labels}, loss.attributes are {wanted}; write the same, in order"
+        );
+    }
+    Ok((config, weights))
+}
+
+fn report(skipped: Skipped) {
+    for (reason, count) in skipped {
+        eprintln!("skipped {count} rows: {reason}");
+    }
+}
+
+/// Passes over the rows in batches; `step` updates on the micro-batches of one and says how it went.
+fn train_loop<T>(
+    file: &RewardFile,
+    (config, weights): (&ModelConfig, &Weights),
+    train: &[T],
+    step: impl Fn(&mut Master, &[Vec<&T>]) -> anyhow::Result<(String, Update)>,
+) -> anyhow::Result<Master> {
+    let batch_size = (file.learner.batch_size as usize).min(train.len());
+    let per_epoch = (train.len() / batch_size) as u64;
+    let steps = file.learner.optim.steps.unwrap_or(per_epoch * u64::from(file.learner.epochs)).max(1);
+    let mut master =
+        Master::new(config, weights, optim::settings(file.learner.learning_rate, &file.learner.optim, steps));
+    let micro = file.learner.micro_batch as usize;
+    let mut order = Vec::new();
+    for done in 0..steps {
+        if done % per_epoch == 0 {
+            order = permutation(train.len(), file.seed, Stream::Shuffle, done / per_epoch);
+        }
+        let at = (done % per_epoch) as usize * batch_size;
+        let rows: Vec<&T> = order[at..at + batch_size].iter().map(|i| &train[*i]).collect();
+        let cut: Vec<Vec<&T>> = rows.chunks(micro).map(<[_]>::to_vec).collect();
+        let (told, update) = step(&mut master, &cut)?;
+        if (done + 1) % 20 == 0 || done + 1 == steps {
+            eprintln!("step={}/{steps} {told} lr={:.2e}", done + 1, update.learning_rate);
+        }
+    }
+    Ok(master)
+}

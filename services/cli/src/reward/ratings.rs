@@ -1,0 +1,78 @@
+//! Training on rated answers: regression of several attributes (HelpSteer).
+
+use anyhow::ensure;
+use joust_config::RewardFile;
+use joust_data::{Rating, Tokenizer, read_ratings, split_by};
+use joust_model::{Device, ModelConfig, Weights};
+use joust_train::{Master, RatedSequence, rating_step, sequence_ratings};
+
+use super::{report, train_loop};
+use crate::sft::on_error;
+
+/// A rated answer with what it is split by.
+struct Rated {
+    sequence: RatedSequence,
+    prompt: String,
+}
+
+/// Reads the answers, trains, and measures on those held out.
+pub(super) fn train(
+    file: &RewardFile,
+    tokenizer: &Tokenizer,
+    start: (&ModelConfig, &Weights),
+) -> anyhow::Result<Master> {
+    let (ratings, skipped) = read_ratings(&file.data.train, &file.loss.attributes, on_error(file.data.on_error))?;
+    report(skipped);
+    let rated = tokenize(tokenizer, ratings, file.data.max_length as usize)?;
+    let (train, held) = split_by(rated, |rated| rated.prompt.clone(), file.data.eval_fraction, file.seed)?;
+    let device = Device::cpu();
+    let master = train_loop(file, start, &train, |master, batches| {
+        let sequences: Vec<Vec<&RatedSequence>> =
+            batches.iter().map(|batch| batch.iter().map(|rated| &rated.sequence).collect()).collect();
+        let (value, update) = rating_step(master, &sequences, &device)?;
+        Ok((format!("loss={value:.4}"), update))
+    })?;
+    if !held.is_empty() {
+        for (attribute, error) in file.loss.attributes.iter().zip(errors(&master, &held)?) {
+            eprintln!("held_out={} {attribute}_error={error:.3}", held.len());
+        }
+    }
+    Ok(master)
+}
+
+fn tokenize(tokenizer: &Tokenizer, ratings: Vec<Rating>, max_length: usize) -> anyhow::Result<Vec<Rated>> {
+    let mut rated = Vec::with_capacity(ratings.len());
+    let mut long = 0;
+    for Rating { prompt, completion, ratings } in ratings {
+        let ids = tokenizer.encode_answered(&prompt, &completion)?;
+        if ids.len() > max_length {
+            long += 1;
+            continue;
+        }
+        rated.push(Rated { sequence: RatedSequence { ids, ratings }, prompt: prompt.display() });
+    }
+    if long > 0 {
+        eprintln!("left out {long} answers longer than data.max_length = {max_length} tokens");
+    }
+    ensure!(!rated.is_empty(), "no answer fits data.max_length = {max_length} tokens; raise it");
+    Ok(rated)
+}
+
+/// Computes the mean absolute error of each attribute over the answers that were rated; NaN where none was.
+fn errors(master: &Master, held: &[Rated]) -> anyhow::Result<Vec<f64>> {
+    let _no_grad = tch::no_grad_guard();
+    let model = master.model()?;
+    let attributes = model.config().labels.len();
+    let mut sums = vec![(0.0, 0.0); attributes];
+    for part in held.chunks(32) {
+        let sequences: Vec<Vec<u32>> = part.iter().map(|rated| rated.sequence.ids.clone()).collect();
+        let found = Vec::<f32>::try_from(sequence_ratings(&model, &sequences).view([-1]))?;
+        let wanted = part.iter().flat_map(|rated| rated.sequence.ratings.iter());
+        for (index, (found, wanted)) in found.into_iter().zip(wanted).enumerate().filter(|(_, (_, w))| !w.is_nan()) {
+            let (sum, count) = &mut sums[index % attributes];
+            *sum += (f64::from(found) - wanted).abs();
+            *count += 1.0;
+        }
+    }
+    Ok(sums.into_iter().map(|(sum, count)| sum / count).collect())
+}
