@@ -24,7 +24,7 @@ demo-smoke: build ## The demo, shortened to under 3 minutes; fails unless the wi
 	@python3 scripts/demo.py --joust $(JOUST) --run examples/stories/run.toml --smoke
 
 test: setup ## Run all tests; those that need the Python environment run if `make venv` made it
-	@cargo test --quiet --workspace
+	@cargo test --quiet --workspace --no-fail-fast
 	@cargo build --quiet --workspace
 	@python3 scripts/python_tests.py --venv $(VENV) --bin $(CARGO_TARGET_DIR)/debug
 

@@ -115,7 +115,8 @@ def bench(args, folder, name):
     print(f"{name} online_dpo pairs_per_s={pairs:.2f} trl={trl:.2f} ratio={median(lambda r: r[0] / r[1]):.2f} "
           f"bound={bound:.1f} share_of_bound={pairs / bound:.2f} (float32 masters; TRL pure bfloat16)")
     print(f"{name} nash_md step_time={median(lambda r: r[0] / r[4]):.2f} x oaif-dpo's, "
-          f"mixture_token={median(lambda r: r[2]['mixture_cost']):.2f} x (policy + reference)")
+          f"mixture_token={median(lambda r: r[2]['mixture_cost']):.2f} x (policy + reference), "
+          f"loss={median(lambda r: r[2]['loss_percent']):.3f} % of a training step")
     for key, what in (("gen_tokens_per_s", "generate"), ("train_tokens_per_s", "train")):
         print(f"{name} {what} tokens_per_s={median(lambda r: r[2][key]):.0f} hf={median(lambda r: r[3][key]):.0f} "
               f"ratio={median(lambda r: r[2][key] / r[3][key]):.2f}", flush=True)

@@ -112,16 +112,18 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         check("llama3 rope, old keys, shards", difference(folder, llama3_with_old_keys(folder)))
 
-    with tempfile.TemporaryDirectory() as folder:
-        config = LlamaConfig(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, vocab_size=512,
-                             num_labels=1, pad_token_id=0)
-        torch.manual_seed(2)
-        LlamaForSequenceClassification(config).save_pretrained(folder)
-        model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-        ids = torch.randint(3, 512, (1, 20))
-        ours = json.loads(joust("logits", folder, ",".join(map(str, ids[0].tolist()))))[-1][0]
-        with torch.no_grad():
-            check("reward head", abs(ours - model(ids).logits[0, 0].item()))
+    for labels in (1, 3):
+        with tempfile.TemporaryDirectory() as folder:
+            config = LlamaConfig(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, vocab_size=512,
+                                 num_labels=labels, pad_token_id=0)
+            torch.manual_seed(2)
+            LlamaForSequenceClassification(config).save_pretrained(folder)
+            model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+            ids = torch.randint(3, 512, (1, 20))
+            ours = json.loads(joust("logits", folder, ",".join(map(str, ids[0].tolist()))))[-1]
+            assert len(ours) == labels
+            with torch.no_grad():
+                check(f"reward head of {labels}", (torch.tensor(ours) - model(ids).logits[0]).abs().max().item())
 
 
 if __name__ == "__main__":

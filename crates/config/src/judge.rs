@@ -4,8 +4,11 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use joust_core::Player;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::run::PlayerName;
 
 /// One `[[judge]]` entry: who says which of two answers is better.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +24,8 @@ pub enum JudgeConfig {
     Matrix(MatrixJudge),
     /// A reward model that learns during the run: another judge labels the few pairs that it finds closest, it labels all the rest (D2PO).
     Learned(LearnedJudge),
+    /// Prefers some players to others, whatever they say: preferences that are made, not found.
+    Players(PlayersJudge),
 }
 
 /// A judge made of rules: the score of an answer is the sum over its rules.
@@ -325,6 +330,21 @@ pub struct LearnedJudge {
     pub ask_again: AskAgain,
 }
 
+/// A judge that looks at who answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlayersJudge {
+    /// Name that `feedback.judge` refers to.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Players, the preferred first; others come after all of them.
+    #[schemars(with = "Vec<PlayerName>", length(min = 1))]
+    pub order: Vec<Player>,
+    /// How often and how long it is asked.
+    #[serde(default)]
+    pub ask_again: AskAgain,
+}
+
 impl JudgeConfig {
     /// Returns the name that the run file refers to.
     pub fn name(&self) -> &str {
@@ -334,6 +354,7 @@ impl JudgeConfig {
             Self::Oracle(judge) => &judge.name,
             Self::Matrix(judge) => &judge.name,
             Self::Learned(judge) => &judge.name,
+            Self::Players(judge) => &judge.name,
         }
     }
 
@@ -345,6 +366,7 @@ impl JudgeConfig {
             Self::Oracle(_) => "oracle",
             Self::Matrix(_) => "matrix",
             Self::Learned(_) => "learned",
+            Self::Players(_) => "players",
         }
     }
 
@@ -354,7 +376,7 @@ impl JudgeConfig {
             Self::Rule(judge) => judge.scale,
             Self::RewardModel(judge) => judge.scale,
             Self::Oracle(judge) => judge.scale,
-            Self::Matrix(_) => 1.0,
+            Self::Matrix(_) | Self::Players(_) => 1.0,
             Self::Learned(judge) => judge.scale,
         }
     }
@@ -367,6 +389,7 @@ impl JudgeConfig {
             Self::Oracle(judge) => &judge.ask_again,
             Self::Matrix(judge) => &judge.ask_again,
             Self::Learned(judge) => &judge.ask_again,
+            Self::Players(judge) => &judge.ask_again,
         }
     }
 }

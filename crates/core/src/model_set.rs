@@ -40,4 +40,6 @@ pub enum Player {
     Ema,
     /// An earlier policy.
     Past,
+    /// The current policy, asked with a text before the prompt that training does not see.
+    Styled,
 }

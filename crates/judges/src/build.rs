@@ -6,7 +6,7 @@ use joust_config::judge::JudgeConfig;
 use joust_core::Provenance;
 use serde_json::Value;
 
-use crate::{Error, Judge, Learned, Lessons, Matrix, Oracle, Pupil, Result, Retry, RewardModel, Rule, Scorer};
+use crate::{Error, Judge, Learned, Lessons, Matrix, Oracle, Players, Pupil, Result, Retry, RewardModel, Rule, Scorer};
 
 /// Loaded reward models by the name of the judge that uses them.
 #[derive(Default)]
@@ -34,6 +34,7 @@ pub fn build(config: &JudgeConfig, judges: &[JudgeConfig], opened: &Opened) -> R
     let leaf: Arc<dyn Judge> = match config {
         JudgeConfig::Rule(rule) => Arc::new(Rule::new(provenance, rule)?),
         JudgeConfig::Oracle(oracle) => Arc::new(Oracle::new(provenance, oracle)?),
+        JudgeConfig::Players(players) => Arc::new(Players::new(provenance, players)),
         JudgeConfig::Matrix(matrix) => Arc::new(Matrix::new(provenance, matrix)?),
         JudgeConfig::RewardModel(model) => {
             let missing =

@@ -1,7 +1,7 @@
 //! What a judge is asked and what every judge promises.
 
 use async_trait::async_trait;
-use joust_core::{Finish, Judgement, Prompt, RecordId, Rollout};
+use joust_core::{Finish, Judgement, Player, Prompt, RecordId, Rollout};
 use tokio::time::Instant;
 
 /// What is asked about the candidates.
@@ -18,6 +18,8 @@ pub enum Ask {
 /// One answer as a judge sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
+    /// Who answered.
+    pub player: Player,
     /// The text without special tokens.
     pub text: String,
     /// Completion length in tokens, the EOS included iff it was sampled.
@@ -67,6 +69,7 @@ impl JudgeItem {
     /// Asks about all answers of a rollout.
     pub fn of(rollout: &Rollout, ask: Ask) -> Self {
         let candidate = |completion: &joust_core::Completion| Candidate {
+            player: completion.player,
             text: completion.text.clone(),
             token_count: completion.token_ids.len(),
             truncated: completion.finish == Finish::Length,

@@ -4,6 +4,7 @@ mod build;
 mod learned;
 mod matrix;
 mod oracle;
+mod players;
 mod retry;
 mod reward_model;
 mod rule;
@@ -11,13 +12,14 @@ mod rule;
 use std::time::Duration;
 
 use joust_config::judge::{AskAgain, JudgeConfig, OracleJudge};
-use joust_core::{Judgement, JudgementStatus, JudgementValue, Prompt, Provenance, RecordId};
+use joust_core::{Judgement, JudgementStatus, JudgementValue, Player, Prompt, Provenance, RecordId};
 use tokio::time::Instant;
 
 use crate::{Ask, CallContext, Candidate, JudgeItem};
 
 fn candidate(text: &str) -> Candidate {
-    Candidate { text: text.to_owned(), token_count: text.split_whitespace().count() + 1, truncated: false }
+    let player = Player::Policy;
+    Candidate { player, text: text.to_owned(), token_count: text.split_whitespace().count() + 1, truncated: false }
 }
 
 fn item(n: u64, ask: Ask, texts: &[&str]) -> JudgeItem {

@@ -90,7 +90,7 @@ impl Evaluator {
             prompt: prompt.clone(),
         };
         let tasks: Vec<PromptTask> = self.prompts.iter().enumerate().map(task).collect();
-        let ask = joust_rollout::Ask { params: &self.params, seed: self.seed, players: &[Player::Policy] };
+        let ask = joust_rollout::Ask { params: &self.params, seed: self.seed, players: &[Player::Policy], style: "" };
         Ok(answer(&self.engine, &self.tokenizer, Models::alone(model), &tasks, &ask).await?)
     }
 
@@ -99,6 +99,7 @@ impl Evaluator {
         let candidate = |rollout: &Rollout| {
             let completion = &rollout.completions[0];
             Candidate {
+                player: completion.player,
                 text: completion.text.clone(),
                 token_count: completion.token_ids.len(),
                 truncated: completion.finish == Finish::Length,

@@ -47,7 +47,7 @@ pub fn open_all(judges: &[JudgeConfig], output: &Path, device: &Device) -> anyho
                 let pupil: Arc<dyn Pupil> = Arc::new(LearnedModel::open(config, folder, device)?);
                 opened.pupils.insert(config.name.clone(), pupil);
             }
-            JudgeConfig::Rule(_) | JudgeConfig::Oracle(_) | JudgeConfig::Matrix(_) => {}
+            JudgeConfig::Rule(_) | JudgeConfig::Oracle(_) | JudgeConfig::Matrix(_) | JudgeConfig::Players(_) => {}
         }
     }
     Ok(opened)

@@ -82,6 +82,10 @@ fn weights_shares_and_other_references_and_players_train() {
     }
     let last = run("annotate", &["sampling={ players = [\"policy\"], num_generations = 6, annotate = 2 }"]);
     assert!(last["pairs"].as_f64().expect("a number") <= 4.0, "{last}");
+    let order = r#"judge=[{ name = "style", kind = "players", order = ["styled", "policy"] }]"#;
+    let styled = r#"sampling={ players = ["policy", "styled"], style = "Everyone was happy. " }"#;
+    let last = run("styled", &[order, styled, "feedback.judge=style", "eval.judge=style"]);
+    assert_eq!(last["objective/scores_margin"].as_f64(), Some(1.0), "the styled answer is always chosen: {last}");
     run("ema", &["reference.kind=ema", "sampling.ema_decay=0.5"]);
     run("past", &[r#"sampling.players=["policy", "past"]"#]);
     let last = run("none", &["reference.kind=none", "loss={ name = \"simpo\" }"]);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use joust_core::{Completion, Player, PromptTask, Purpose, Rollout, rng::Stream};
+use joust_core::{Completion, Message, Player, Prompt, PromptTask, Purpose, Rollout, rng::Stream};
 use joust_data::Tokenizer;
 use joust_engine::{Engine, SamplePrompt, SampleRequest, Sampled, SamplingParams, Snapshot, Source};
 
@@ -17,6 +17,8 @@ pub struct Ask<'a> {
     pub seed: u64,
     /// Who gives each answer, by sample index.
     pub players: &'a [Player],
+    /// What comes before the prompts of [`Player::Styled`].
+    pub style: &'a str,
 }
 
 /// Whose weights answer.
@@ -49,7 +51,7 @@ impl<'a> Models<'a> {
                 let mixed = mixed.map(|(sample, _)| sample).collect();
                 return Ok(Source::Mixture { policy: policy.clone(), reference: reference.clone(), coef, mixed });
             }
-            Player::Policy | Player::Mixture => Some(policy),
+            Player::Policy | Player::Mixture | Player::Styled => Some(policy),
             Player::Reference => Some(reference),
             Player::Ema => self.ema,
             Player::Past => self.past,
@@ -76,13 +78,17 @@ pub async fn answer(
     tasks: &[PromptTask],
     ask: &Ask<'_>,
 ) -> Result<Vec<Rollout>> {
-    let prompt_ids = tasks.iter().map(|task| Ok(tokenizer.encode_prompt(&task.prompt)?)).collect::<Result<Vec<_>>>()?;
+    let prompt_ids = encode(tokenizer, tasks, Prompt::clone)?;
     let mut completions: Vec<Vec<Completion>> = tasks.iter().map(|_| Vec::new()).collect();
     let mut first = 0u32;
     for group in ask.players.chunk_by(|a, b| together(*a, *b)) {
         let samples = first..first + group.len() as u32;
         first = samples.end;
-        let prompts = tasks.iter().zip(&prompt_ids);
+        let styled = match group[0] {
+            Player::Styled => Some(encode(tokenizer, tasks, |prompt| styled(prompt, ask.style))?),
+            _ => None,
+        };
+        let prompts = tasks.iter().zip(styled.as_ref().unwrap_or(&prompt_ids));
         let request = SampleRequest {
             prompts: prompts
                 .map(|(task, ids)| SamplePrompt {
@@ -105,6 +111,23 @@ pub async fn answer(
     Ok(all.map(|((task, ids), completions)| rollout_of(task, ids, completions)).collect())
 }
 
+fn encode(tokenizer: &Tokenizer, tasks: &[PromptTask], ask: impl Fn(&Prompt) -> Prompt) -> Result<Vec<Vec<u32>>> {
+    tasks.iter().map(|task| Ok(tokenizer.encode_prompt(&ask(&task.prompt))?)).collect()
+}
+
+/// Puts a text before a prompt; of a chat before its system message, or as one.
+fn styled(prompt: &Prompt, style: &str) -> Prompt {
+    let mut messages = match prompt {
+        Prompt::Text(text) => return Prompt::Text(format!("{style}{text}")),
+        Prompt::Chat(messages) => messages.clone(),
+    };
+    match messages.first_mut().filter(|first| first.role == "system") {
+        Some(system) => system.content = format!("{style}\n{}", system.content),
+        None => messages.insert(0, Message { role: "system".into(), content: style.into() }),
+    }
+    Prompt::Chat(messages)
+}
+
 fn stream(tasks: &[PromptTask]) -> Stream {
     if tasks.iter().all(|task| task.purpose == Purpose::Eval) { Stream::Eval } else { Stream::Train }
 }
@@ -119,4 +142,20 @@ fn completion(tokenizer: &Tokenizer, player: Player, sampled: Sampled) -> Result
         logprobs: sampled.logprobs,
         finish: sampled.finish,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn styles_come_before_texts_and_systems() {
+        let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        assert_eq!(styled(&Prompt::Text("Sam ran.".into()), "Be sad. "), Prompt::Text("Be sad. Sam ran.".into()));
+        let chat = |messages: &[Message]| styled(&Prompt::Chat(messages.to_vec()), "Be sad.");
+        let asked = message("user", "Hi");
+        assert_eq!(chat(std::slice::from_ref(&asked)), Prompt::Chat(vec![message("system", "Be sad."), asked.clone()]));
+        let both = Prompt::Chat(vec![message("system", "Be sad.\nBe short."), asked.clone()]);
+        assert_eq!(chat(&[message("system", "Be short."), asked]), both);
+    }
 }

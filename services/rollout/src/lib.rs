@@ -33,6 +33,8 @@ pub struct Config {
     pub mixture_coef: f64,
     /// Answers of a prompt that are judged, 0 for all: see [`joust_pairs::annotate`].
     pub annotate: usize,
+    /// What comes before the prompts of the player `styled`.
+    pub style: String,
     /// How answers are drawn.
     pub params: SamplingParams,
     /// Seed of the run.
@@ -98,7 +100,7 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
         past: published.past.as_ref(),
         mixture_coef: config.mixture_coef,
     };
-    let ask = Ask { params: &config.params, seed: config.seed, players: &config.players };
+    let ask = Ask { params: &config.params, seed: config.seed, players: &config.players, style: &config.style };
     let mut rollouts = answer(&deps.engine, &deps.tokenizer, models, &tasks, &ask).await?;
     if config.annotate > 0 {
         rollouts.iter_mut().for_each(|rollout| annotated(rollout, config.annotate));

@@ -68,8 +68,12 @@ impl RunFile {
         }
     }
 
-    /// Checks the judges that learn.
+    /// Checks the judges that learn, and those that cannot evaluate.
     fn check_lessons(&self, found: &mut Problems<'_>) {
+        if let Some(JudgeConfig::Players(judge)) = self.eval_judge().filter(|_| self.eval.every > 0) {
+            let reason = "it looks at who answered, and in an evaluation both are the policy; name another judge, or set eval.every = 0";
+            found.conflict("eval.judge", &judge.name, reason);
+        }
         for (index, judge) in self.judge.iter().enumerate() {
             let JudgeConfig::Learned(judge) = judge else { continue };
             let gold = self.judge.iter().find(|other| other.name() == judge.gold);
@@ -115,6 +119,15 @@ impl RunFile {
         } else if annotate > 0 && mixed {
             let reason = "it may leave one player without an answer; let one player give all of them, or set 0";
             found.conflict("sampling.annotate", &annotate.to_string(), reason);
+        }
+        let styled = self.sampling.players.contains(&Player::Styled);
+        if styled == self.sampling.style.is_empty() {
+            let reason = if styled {
+                "the player styled needs it; write the text that comes before its prompts"
+            } else {
+                "no player reads it; add \"styled\" to sampling.players, or remove it"
+            };
+            found.conflict("sampling.style", &format!("{:?}", self.sampling.style), reason);
         }
         let replay = &self.pairing.replay;
         if replay.ratio > 0.0 && replay.capacity == 0 {
@@ -306,7 +319,7 @@ fn check_judge(judge: &JudgeConfig, index: usize, found: &mut Problems<'_>) {
     match judge {
         JudgeConfig::Rule(judge) => check_rules(judge, index, found),
         JudgeConfig::Matrix(judge) => check_matrix(judge, index, found),
-        JudgeConfig::RewardModel(_) | JudgeConfig::Oracle(_) | JudgeConfig::Learned(_) => {}
+        JudgeConfig::RewardModel(_) | JudgeConfig::Oracle(_) | JudgeConfig::Learned(_) | JudgeConfig::Players(_) => {}
     }
 }
 

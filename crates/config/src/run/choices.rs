@@ -70,8 +70,10 @@ pub(crate) enum PlayerName {
     Mixture,
     /// The averaged policy.
     Ema,
-    /// An earlier policy.
+    /// The policy of one iteration before.
     Past,
+    /// The policy, asked with `sampling.style` before the prompt; it is trained as if it had answered the plain prompt (counterfactual DPO).
+    Styled,
 }
 
 /// What the judge is asked.

@@ -25,7 +25,6 @@ pub use learner::{Learner, Optimization, Optimizer, SchedulerType};
 pub use loss::{Domain, LOSSES, Loss, LossKey, LossSpec, Reads, Reference};
 pub use sampling::{Feedback, Keep, Pairing, Replay, Sampling};
 
-#[cfg(test)]
 pub(crate) use choices::PlayerName;
 
 /// A run, whole: everything that determines its result, and where it is written.

@@ -27,6 +27,8 @@ pub struct Sampling {
     /// Share of the averaged policy, the player `ema`, that stays at each step; Nash-EMA's paper tried 0.999 and 0.9995.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub ema_decay: f64,
+    /// Text before the prompt, or system message of a chat, for the player `styled`.
+    pub style: String,
     /// Softmax temperature. Near 0 the answers become identical and teach nothing; above 1.5 they become noise.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub temperature: f64,
@@ -58,6 +60,7 @@ impl Default for Sampling {
             annotate: 0,
             mixture_coef: 0.125,
             ema_decay: 0.999,
+            style: String::new(),
             temperature: 1.0,
             top_p: 1.0,
             top_k: 0,

@@ -134,7 +134,7 @@ fn missing_keys_say_what_to_write() {
     assert!(without("schema = 1").starts_with("missing key schema in conf/run.toml: write an integer"));
     assert_eq!(
         without("kind = \"rule\""),
-        "missing key judge.0.kind in conf/run.toml: one of rule, reward_model, oracle, matrix"
+        "missing key judge.0.kind in conf/run.toml: one of rule, reward_model, oracle, matrix, learned, players"
     );
     let judge = LEAST.find("[[judge]]").expect("there");
     assert!(
@@ -157,7 +157,7 @@ fn unknown_names_get_the_nearest_and_all() {
     assert_eq!(
         message(WHOLE, &["judge.main.kind=rul"]),
         "judge.0.kind = \"rul\" in --set judge.main.kind=rul is not known; did you mean rule?; known are rule, reward_model, \
-         oracle, matrix"
+         oracle, matrix, learned, players"
     );
     let text = message(&changed("[\"policy\", \"policy\"]", "[\"policy\", \"polcy\"]"), &[]);
     assert!(
@@ -377,6 +377,12 @@ fn choices_that_need_others_say_why() {
             "learner.prompts_per_step = 1",
             "kto compares each prompt with the answers of another",
         ),
+        (
+            vec!["sampling.players=[\"policy\", \"styled\"]"],
+            "sampling.style = \"\"",
+            "write the text that comes before its prompts",
+        ),
+        (vec!["sampling.style=Be brief."], "sampling.style = \"Be brief.\"", "no player reads it"),
         (vec!["sampling.annotate=1"], "sampling.annotate = 1", "2 to 2 can be judged"),
         (
             vec!["sampling={ players=[\"policy\", \"ema\"], annotate=2 }"],

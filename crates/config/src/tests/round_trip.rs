@@ -42,6 +42,16 @@ name = "cycle"
 kind = "matrix"
 patterns = ["rock", "paper"]
 preference = [[0.5, 0.9], [0.1, 0.5]]
+[[judge]]
+name = "pupil"
+kind = "learned"
+gold = "gold"
+model = "../rm"
+budget = 100
+[[judge]]
+name = "style"
+kind = "players"
+order = ["styled", "policy"]
 "#;
     let first = run(&format!("{LEAST}{more}"), &["feedback.judge=rm"]).expect("valid");
     assert_eq!(again(&first).run, first.run);
@@ -71,14 +81,16 @@ fn the_schema_names_the_players_of_the_records() {
     let players = &schema["properties"]["sampling"]["properties"]["players"]["items"];
     let names: Vec<&str> =
         players["oneOf"].as_array().expect("a choice").iter().filter_map(|c| c["const"].as_str()).collect();
-    let core = [Player::Policy, Player::Reference, Player::Mixture, Player::Ema, Player::Past];
+    let core = [Player::Policy, Player::Reference, Player::Mixture, Player::Ema, Player::Past, Player::Styled];
     assert_eq!(names, core.map(|player| name_of(&player)));
     // A player added here or there is a compile error in one of these two.
     let _ = |name: PlayerName| match name {
-        PlayerName::Policy | PlayerName::Reference | PlayerName::Mixture | PlayerName::Ema | PlayerName::Past => (),
+        PlayerName::Policy | PlayerName::Reference | PlayerName::Mixture | PlayerName::Ema => (),
+        PlayerName::Past | PlayerName::Styled => (),
     };
     let _ = |player: Player| match player {
-        Player::Policy | Player::Reference | Player::Mixture | Player::Ema | Player::Past => (),
+        Player::Policy | Player::Reference | Player::Mixture | Player::Ema => (),
+        Player::Past | Player::Styled => (),
     };
 }
 

@@ -1,6 +1,6 @@
 //! Prints a model's logits of given ids as JSON, for comparison with `transformers`.
 //!
-//! usage: `logits MODEL ID[,ID..]` prints `[[..V..], ..T..]`, or one score for a reward model
+//! usage: `logits MODEL ID[,ID..]` prints `[[..V..], ..T..]`, or one row of scores a token for a reward model
 
 use std::{error::Error, path::Path};
 

@@ -1,13 +1,14 @@
 //! Times sampling and a supervised step at the shape of `peers/hf_generate.py`, and the machine's matrix rate beside them.
 //!
 //! usage: `speed MODEL BATCH PROMPT_TOKENS NEW_TOKENS [bf16]`
-//! prints: joust gen_tokens_per_s=.. mixture_cost=.. train_tokens_per_s=.. matmul_gflops=..; the cost is that of a token drawn from a
-//! mixture, in (a policy token + a reference token)
+//! prints: joust gen_tokens_per_s=.. mixture_cost=.. train_tokens_per_s=.. loss_percent=.. matmul_gflops=..; the cost is that of a token
+//! drawn from a mixture, in (a policy token + a reference token), the percentage that of DPO's loss and gradient in the step
 
 use std::{error::Error, path::Path, sync::Arc, time::Instant};
 
 use joust_core::{ModelRef, rng::Stream};
 use joust_engine::{Engine, SamplePrompt, SampleRequest, SamplingParams, Snapshot, Source};
+use joust_losses::{PairLogps, dpo_loss};
 use joust_model::{Device, Dtype, load};
 use joust_train::{AdamWParams, Master, Schedule, ScheduleKind, Settings, sft_step};
 use tch::{Kind, Tensor};
@@ -66,6 +67,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         sft_step(&mut master, &pairs, batch, &device)?;
         Ok(())
     })?;
+    let sums = Tensor::full([batch as i64], -50.0, (Kind::Float, tch::Device::Cpu));
+    let policy = sums.copy().set_requires_grad(true);
+    let losses = 100;
+    let loss = median(|| {
+        for _ in 0..losses {
+            let inputs = PairLogps::new(&policy, &policy).with_reference(&sums, &sums);
+            dpo_loss(&inputs, 0.1, 0.0)?.per_pair.mean(Kind::Float).backward();
+        }
+        Ok(())
+    })? / f64::from(losses);
     let n = 2048;
     let a = Tensor::randn([n, n], (Kind::Float, tch::Device::Cpu)).to_kind(dtype.kind());
     let matmul = median(|| {
@@ -73,10 +84,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(())
     })?;
     println!(
-        "joust gen_tokens_per_s={:.1} mixture_cost={:.2} train_tokens_per_s={:.1} matmul_gflops={:.1}",
+        "joust gen_tokens_per_s={:.1} mixture_cost={:.2} train_tokens_per_s={:.1} loss_percent={:.4} matmul_gflops={:.1}",
         (batch * new) as f64 / alone,
         mixed / (2.0 * alone),
         (batch * (prompt + new)) as f64 / train,
+        100.0 * loss / train,
         2.0 * (n * n * n) as f64 / matmul / 1e9
     );
     Ok(())

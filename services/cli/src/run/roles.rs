@@ -150,6 +150,7 @@ fn spawn_rollout(
         players: run.sampling.players.clone(),
         mixture_coef: run.sampling.mixture_coef,
         annotate: run.sampling.annotate as usize,
+        style: run.sampling.style.clone(),
         params: sampling(run, &parts.model),
         seed: run.seed,
         batch: run.learner.prompts_per_step as usize,
