@@ -15,7 +15,7 @@ setup: ## Provide libtorch and cargo's configuration (does nothing when done)
 	@python3 scripts/setup.py
 
 build: setup
-	@cargo build --quiet --workspace
+	@cargo build --quiet --workspace --all-targets
 
 demo: build ## Make the stories model happier by online DPO, in under 5 minutes on 2 cores
 	@python3 scripts/demo.py --joust $(JOUST) --run examples/stories/run.toml
@@ -25,14 +25,14 @@ demo-smoke: build ## The demo, shortened to under 3 minutes; fails unless the wi
 
 test: setup ## Run all tests; those that need the Python environment run if `make venv` made it
 	@cargo test --quiet --workspace --no-fail-fast
-	@cargo build --quiet --workspace
+	@cargo build --quiet --workspace --all-targets
 	@python3 scripts/python_tests.py --venv $(VENV) --bin $(CARGO_TARGET_DIR)/debug
 
 cycle: build ## Play the cycle example over three seeds: a table, and docs/cycle.svg
-	@JOUST_CYCLE=$(CURDIR)/docs/cycle.svg cargo test --quiet -p joust --test cycle -- --nocapture
+	@JOUST_CYCLE=$(CURDIR)/docs/cycle.svg cargo test --quiet --workspace --test cycle -- --nocapture
 
 test-kills: build ## Kill and resume a run 50 times and compare the weights
-	@JOUST_KILLS=50 cargo test --quiet -p joust --test kill_resume -- --nocapture
+	@JOUST_KILLS=50 cargo test --quiet --workspace --test kill_resume -- --nocapture
 
 lint: setup ## Formatting, clippy and documentation with warnings denied
 	@cargo fmt --all --check

@@ -6,7 +6,7 @@ import subprocess
 from types import SimpleNamespace
 
 import torch
-from trl import DPOTrainer, KTOTrainer
+from trl import DPOTrainer, GRPOTrainer, KTOTrainer, RLOOTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
@@ -184,6 +184,40 @@ def check_kto():
         assert abs(a - b) <= TOLERANCE, (a, b)
 
 
+def check_gradients():
+    """The losses of GRPOTrainer and RLOOTrainer on given advantages, with an older sampler, clipping and k3."""
+    generator = torch.Generator().manual_seed(9)
+    rows_, width = 6, 8
+    mask = torch.zeros(rows_, width)
+    for row, length in enumerate([3, 8, 5, 1, 6, 7]):
+        mask[row, :length] = 1
+    old = -3 * torch.rand(rows_, width, generator=generator) * mask
+    noise = lambda: 0.25 * torch.randn(rows_, width, generator=generator) * mask
+    reference, policy = old + noise(), (old + noise()).requires_grad_(True)
+    advantages = torch.randn(rows_, generator=generator)
+    ids = torch.zeros(rows_, width, dtype=torch.long)
+    inputs = {"prompt_ids": ids[:, :1], "prompt_mask": ids[:, :1] + 1, "completion_ids": ids, "completion_mask": mask, "advantages": advantages,
+              "old_per_token_logps": old, "old_logps": old.sum(1), "ref_per_token_logps": reference}
+    tools = accelerator()
+    tools.reduce = lambda value, reduction: value
+    stub = SimpleNamespace(
+        accelerator=tools, model=SimpleNamespace(training=True), aux_loss_enabled=False, _metrics={"train": Lists()}, epsilon_low=0.2, epsilon_high=0.2,
+        top_entropy_quantile=1.0, off_policy_mask_threshold=None, importance_sampling_level="token", beta=0.04, loss_type="grpo", use_vllm=False,
+        args=SimpleNamespace(use_bias_correction_kl=False, delta=None), current_gradient_accumulation_steps=1, _entropy_bonus_enabled=False,
+        use_adaptive_entropy=False, _get_per_token_logps_and_entropies=lambda *_, **__: (policy, torch.zeros_like(mask), None),
+    )
+    for name, params, trainer in [("grpo", {"beta": 0.04, "epsilon": 0.2}, GRPOTrainer), ("rloo", {"beta": 0.05, "epsilon": 0.2}, RLOOTrainer)]:
+        policy.grad = None
+        wanted = trainer._compute_loss(stub, None, inputs)
+        wanted.backward()
+        question = {"loss": name, "params": params, "advantages": advantages.tolist(), "policy": rows(policy.detach(), mask),
+                    "reference": rows(reference, mask), "old": rows(old, mask)}
+        value, gradients = joust(question)
+        assert abs(value - float(wanted.detach())) <= TOLERANCE, (name, value, float(wanted.detach()))
+        for a, b in zip(gradients, sum(rows(policy.grad, mask), [])):
+            assert abs(a - b) <= TOLERANCE, (name, a, b)
+
+
 class Lists(dict):
     """Metrics by name, made on demand."""
 
@@ -195,4 +229,5 @@ class Lists(dict):
 if __name__ == "__main__":
     losses = check_pairs()
     check_kto()
-    print(f"trl: value and gradient of {len(losses) + 1} losses agree within {TOLERANCE}")
+    check_gradients()
+    print(f"trl: value and gradient of {len(losses) + 3} losses agree within {TOLERANCE}")

@@ -2,13 +2,14 @@
 //!
 //! usage: `loss < QUESTION`, a JSON object: `{"loss": "dpo", "params": {..}, "examples": [{"policy": [[..], [..]], "reference": [[..], [..]],
 //! "scores": [.., ..]}, ..]}` for a pair loss (chosen first), or `{"loss": "kto", "params": {..}, "baseline": .., "policy": [..],
-//! "reference": [..], "labels": [..]}` for a loss on single answers, of sums.
+//! "reference": [..], "labels": [..]}` for a loss on single answers, of sums, or `{"loss": "grpo", "params": {..}, "advantages": [..], "policy":
+//! [[..], ..], "reference": [[..], ..], "old": [[..], ..]}` for a policy gradient on one group.
 //! prints: `{"loss": .., "gradients": [..]}`, the mean over the step and its gradient in each log-prob of the policy, in order
 
 use std::{collections::BTreeMap, error::Error, io};
 
 use joust_core::{Answer, Example, ExampleSource, Finish, Player, RecordId, Target};
-use joust_losses::{PairLoss, SingleLogps, SingleLoss};
+use joust_losses::{GradientLoss, PairLoss, SingleLogps, SingleLoss};
 use joust_train::{Known, Objective, Prepared};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -45,10 +46,32 @@ fn pair(number: usize, example: &Value) -> Prepared {
     }
 }
 
+/// Builds the group of a question: one answer a row, with its advantage.
+fn group(question: &Value) -> Prepared {
+    let rows = |key: &str| -> Vec<Vec<f32>> {
+        let rows = question[key].as_array().into_iter().flatten();
+        rows.map(|row| numbers(row).into_iter().map(|value| value as f32).collect()).collect()
+    };
+    let (reference, old) = (rows("reference"), rows("old"));
+    let mut prepared = pair(0, &json!({ "reference": question["reference"] }));
+    prepared.example.target = Target::Group { win_rates: vec![0.5; reference.len()] };
+    prepared.example.answers.iter_mut().zip(old).for_each(|(answer, old)| answer.behavior_logprobs = old);
+    for (known, advantage) in prepared.known.iter_mut().zip(numbers(&question["advantages"])) {
+        known.advantages = vec![advantage as f32; known.reference.len()];
+    }
+    prepared
+}
+
 fn answer(question: &Value) -> Result<Value, Box<dyn Error>> {
     let name = question["loss"].as_str().ok_or("no loss")?;
     let params: BTreeMap<String, f64> = serde_json::from_value(question["params"].clone())?;
-    let (policy, loss) = if let Some(examples) = question["examples"].as_array() {
+    let (policy, loss) = if question["advantages"].is_array() {
+        let rows = question["policy"].as_array().into_iter().flatten();
+        let policy = Tensor::from_slice(&rows.flat_map(numbers).collect::<Vec<_>>());
+        let policy = policy.to_kind(Kind::Float).set_requires_grad(true);
+        let loss = Objective::Gradient(GradientLoss::from_name(name, &params)?).loss_of(&[group(question)], &policy)?;
+        (policy, loss)
+    } else if let Some(examples) = question["examples"].as_array() {
         let step: Vec<Prepared> = examples.iter().enumerate().map(|(number, example)| pair(number, example)).collect();
         let sides = examples.iter().flat_map(|example| example["policy"].as_array().into_iter().flatten());
         let policy = Tensor::from_slice(&sides.flat_map(numbers).collect::<Vec<_>>());
