@@ -25,7 +25,7 @@ pub trait Pupil: Scorer {
     /// Updates the model on labels and keeps it, with the count of questions that they cost. Blocks while the model trains.
     ///
     /// # Errors
-    /// A message saying what failed; the model is then as it was.
+    /// A message saying what failed; scores and version are then as before.
     fn learn(&self, lessons: &[Lesson], asked: u64) -> Result<(), String>;
 
     /// Returns how often it was taught.
@@ -135,7 +135,7 @@ impl Judge for Learned {
         pool.extend(judged.filter_map(|(item, judgement)| closest(item, judgement.value.as_ref()?)));
         if pool.len() >= self.lessons.every {
             let taught = self.teach(std::mem::take(&mut *pool), call).await;
-            // A model that could not learn is not the judge that was asked for: what it said of this batch is no verdict (R3).
+            // Told as a failure, so that it is counted: asked again, the version of before judges, and without retries the batch is dropped.
             if let Err(detail) = taught {
                 for judgement in &mut judgements {
                     (judgement.status, judgement.value) = (JudgementStatus::Unavailable, None);

@@ -117,7 +117,7 @@ impl LearnedModel {
         let State { master, scoring } = &mut *state;
         // Kept first: what was paid for stays counted, whatever becomes of the lesson.
         self.asked.fetch_add(asked, Ordering::Relaxed);
-        self.write_counts()?;
+        self.write_counts(self.version())?;
         if pairs.is_empty() {
             return Ok(());
         }
@@ -125,14 +125,19 @@ impl LearnedModel {
         for _ in 0..self.epochs {
             (loss, accuracy, _) = reward_step(master, &cut, &RewardLoss::default(), &self.texts.device)?;
         }
-        *scoring = Llama::for_sampling(&master.config, &master.weights.snapshot(tch::Kind::Float))?;
+        let taught = Llama::for_sampling(&master.config, &master.weights.snapshot(tch::Kind::Float))?;
         let before = self.version();
         let version = before + 1;
         publish_folder(&self.folder.join(version.to_string()), &self.base, &master.config, &master.weights)?;
+        self.write_counts(version)?;
+        // From here on the lesson counts: nothing below may fail it.
         self.version.store(version, Ordering::Relaxed);
-        self.write_counts()?;
-        if before > 0 {
-            fs::remove_dir_all(self.folder.join(before.to_string()))?;
+        *scoring = taught;
+        let old = self.folder.join(before.to_string());
+        if before > 0
+            && let Err(error) = fs::remove_dir_all(&old)
+        {
+            tracing::warn!(folder = %old.display(), %error, "an older version of the reward model stays");
         }
         tracing::info!(
             version,
@@ -144,11 +149,9 @@ impl LearnedModel {
         );
         Ok(())
     }
-}
 
-impl LearnedModel {
-    fn write_counts(&self) -> anyhow::Result<()> {
-        let counts = Counts { version: self.version(), asked: self.asked() };
+    fn write_counts(&self, version: u64) -> anyhow::Result<()> {
+        let counts = Counts { version, asked: self.asked() };
         fs::create_dir_all(&self.folder)?;
         let (path, staging) = (self.folder.join(COUNTS), self.folder.join(".lessons.staging"));
         fs::write(&staging, serde_json::to_vec(&counts)?)?;
@@ -167,7 +170,7 @@ impl Pupil for LearnedModel {
     fn learn(&self, lessons: &[Lesson], asked: u64) -> Result<(), String> {
         self.teach(lessons, asked).map_err(|error| {
             let text = format!("{error:#}");
-            tracing::error!(error = text, "a lesson failed; the reward model stays as it is");
+            tracing::error!(error = text, "a lesson failed; the reward model scores as before");
             text
         })
     }

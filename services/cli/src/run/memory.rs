@@ -16,7 +16,10 @@ pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
     let tokens = u64::from(run.sampling.max_new_tokens) * 2; // prompts as long as answers, for want of better
     let cache_token =
         2 * config.num_hidden_layers as u64 * (config.num_key_value_heads * config.head_dim) as u64 * element;
-    let trained = if run.pairing.select == Select::Single { u64::from(run.sampling.num_generations) } else { 2 };
+    let trained = match run.pairing.select {
+        Select::Single | Select::List => u64::from(run.sampling.judged()),
+        _ => 2,
+    };
     let sequences = trained * u64::from(run.learner.micro_batch);
     let logits = sequences * u64::from(run.sampling.max_new_tokens) * config.vocab_size as u64 * 4 * 3;
     let width = (8 * config.hidden_size + 3 * config.intermediate_size) as u64;
