@@ -1,6 +1,6 @@
 //! Errors of the losses.
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// Why a loss cannot be computed.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,36 @@ pub enum Error {
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Checks that the inputs that are present are float tensors of the first one's shape, on its device.
+pub(crate) fn alike<const N: usize>(inputs: [(&'static str, Option<&Tensor>); N]) -> Result<()> {
+    let mut present = inputs.into_iter().filter_map(|(name, tensor)| Some((name, tensor?)));
+    let Some((name, first)) = present.next() else { return Ok(()) };
+    float(name, first)?;
+    present.try_for_each(|(name, tensor)| {
+        like(name, tensor, first)?;
+        float(name, tensor)
+    })
+}
+
+/// Checks an input's shape and device against another's.
+pub(crate) fn like(name: &'static str, tensor: &Tensor, first: &Tensor) -> Result<()> {
+    if tensor.size() != first.size() {
+        return Err(Error::Shape { name, expected: first.size(), found: tensor.size() });
+    }
+    if tensor.device() != first.device() {
+        return Err(Error::Device { name, expected: first.device(), found: tensor.device() });
+    }
+    Ok(())
+}
+
+/// Checks that an input keeps the margin between two long sums.
+pub(crate) fn float(name: &'static str, tensor: &Tensor) -> Result<()> {
+    match tensor.kind() {
+        Kind::Float | Kind::Double => Ok(()),
+        found => Err(Error::Kind { name, found }),
+    }
+}
 
 /// Checks hyper-parameters that must be above 0 and finite.
 pub(crate) fn positive<const N: usize>(loss: &'static str, params: [(&'static str, f64); N]) -> Result<()> {

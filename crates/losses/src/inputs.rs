@@ -1,8 +1,11 @@
 //! What pair losses read and what they return.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    error::{float, like},
+};
 
 /// Summed log-probabilities of a batch of pairs, borrowed; only the policy's are always required.
 ///
@@ -148,15 +151,10 @@ impl<'a> PairLogps<'a> {
         ];
         for (index, (name, tensor)) in named.into_iter().enumerate() {
             let Some(tensor) = tensor else { continue };
-            if tensor.size() != expected {
-                return Err(Error::Shape { name, expected, found: tensor.size() });
-            }
-            if tensor.device() != self.policy_chosen.device() {
-                return Err(Error::Device { name, expected: self.policy_chosen.device(), found: tensor.device() });
-            }
+            like(name, tensor, self.policy_chosen)?;
             // Lengths, scores, p and weight are cast; the four sums are not, because a bfloat16 sum has already lost the margin.
-            if index < 4 && !matches!(tensor.kind(), Kind::Float | Kind::Double) {
-                return Err(Error::Kind { name, found: tensor.kind() });
+            if index < 4 {
+                float(name, tensor)?;
             }
         }
         Ok([self.policy_chosen, self.policy_rejected])

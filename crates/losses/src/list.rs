@@ -1,10 +1,10 @@
 //! Losses on the ranked answers of a prompt.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::{
     Error, Result,
-    error::{check, not_negative, positive},
+    error::{alike, check, not_negative, positive},
 };
 
 /// Summed log-probs of the answers of a batch of prompts, borrowed, in nats.
@@ -56,27 +56,14 @@ impl<'a> ListLogps<'a> {
         if expected.len() != 2 {
             return Err(Error::Shape { name: "policy", expected: vec![-1, -1], found: expected });
         }
-        let named = [
+        alike([
             ("policy", Some(self.policy)),
             ("mask", Some(self.mask)),
             ("labels", Some(self.labels)),
             ("reference", self.reference),
             ("tokens", self.tokens),
             ("from_reference", self.from_reference),
-        ];
-        for (name, tensor) in named {
-            let Some(tensor) = tensor else { continue };
-            if tensor.size() != expected {
-                return Err(Error::Shape { name, expected, found: tensor.size() });
-            }
-            if !matches!(tensor.kind(), Kind::Float | Kind::Double) {
-                return Err(Error::Kind { name, found: tensor.kind() });
-            }
-            if tensor.device() != self.policy.device() {
-                return Err(Error::Device { name, expected: self.policy.device(), found: tensor.device() });
-            }
-        }
-        Ok(())
+        ])
     }
 
     /// Returns log π − log π_ref, 0 in gaps.

@@ -2,11 +2,11 @@
 //!
 //! `h = log π(y|x) − log π_ref(y|x)` in nats. What couples the answers of a step comes in from outside, so that micro-batches change nothing.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::{
     Error, Result,
-    error::{not_negative, positive},
+    error::{alike, not_negative, positive},
 };
 
 /// Summed log-probs of a batch of answers, borrowed, in nats; every tensor has shape `[B]` and kind float32 or float64.
@@ -51,19 +51,12 @@ impl<'a> SingleLogps<'a> {
         if expected.len() != 1 {
             return Err(Error::NotAVector { found: expected });
         }
-        let named = [("policy", Some(self.policy)), ("reference", Some(self.reference)), ("labels", Some(self.labels))];
-        for (name, tensor) in named.into_iter().chain([("values", self.values)]) {
-            let Some(tensor) = tensor else { continue };
-            if tensor.size() != expected {
-                return Err(Error::Shape { name, expected, found: tensor.size() });
-            }
-            if !matches!(tensor.kind(), Kind::Float | Kind::Double) {
-                return Err(Error::Kind { name, found: tensor.kind() });
-            }
-            if tensor.device() != self.policy.device() {
-                return Err(Error::Device { name, expected: self.policy.device(), found: tensor.device() });
-            }
-        }
+        alike([
+            ("policy", Some(self.policy)),
+            ("reference", Some(self.reference)),
+            ("labels", Some(self.labels)),
+            ("values", self.values),
+        ])?;
         Ok(self.policy - self.reference.detach())
     }
 

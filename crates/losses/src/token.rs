@@ -1,10 +1,10 @@
 //! Policy gradients on the log-probs of tokens.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::{
     Error, Result,
-    error::{not_negative, positive},
+    error::{alike, not_negative, positive},
 };
 
 /// Largest |log ρ| that a ratio is computed from, as in OpenRLHF; `e^20` is finite in float32 and always clipped.
@@ -53,19 +53,12 @@ impl<'a> TokenLogps<'a> {
         if expected.len() != 2 {
             return Err(Error::Shape { name: "policy", expected: vec![-1, -1], found: expected });
         }
-        let named = [("mask", Some(self.mask)), ("reference", self.reference), ("old", self.old)];
-        for (name, tensor) in named.into_iter().chain([("policy", Some(self.policy))]) {
-            let Some(tensor) = tensor else { continue };
-            if tensor.size() != expected {
-                return Err(Error::Shape { name, expected, found: tensor.size() });
-            }
-            if !matches!(tensor.kind(), Kind::Float | Kind::Double) {
-                return Err(Error::Kind { name, found: tensor.kind() });
-            }
-            if tensor.device() != self.policy.device() {
-                return Err(Error::Device { name, expected: self.policy.device(), found: tensor.device() });
-            }
-        }
+        alike([
+            ("policy", Some(self.policy)),
+            ("mask", Some(self.mask)),
+            ("reference", self.reference),
+            ("old", self.old),
+        ])?;
         match per_answer.size() {
             size if size == expected[..1] => Ok(()),
             found => Err(Error::Shape { name: "one number an answer", expected: expected[..1].to_vec(), found }),

@@ -37,25 +37,79 @@ fn win_rates(micro: &Micro<'_>, side: usize) -> Option<Tensor> {
     Some(micro.column(rates.into_iter()))
 }
 
+/// What only some losses or steps read, `[pairs]` each.
+struct Extras {
+    p: Option<Tensor>,
+    scores: Option<[Tensor; 2]>,
+    win_rates: Option<[Tensor; 2]>,
+    matched: Option<[Tensor; 2]>,
+    signs: Option<[Tensor; 2]>,
+    token_terms: Option<Tensor>,
+    tails: Option<[[Tensor; 2]; 2]>,
+}
+
+impl Extras {
+    /// Gathers what is there and read.
+    fn of(loss: &PairLoss, micro: &Micro<'_>) -> Self {
+        let examples = || micro.examples();
+        let sides = |values: &[[f64; 2]]| [0, 1].map(|i: usize| micro.column(values.iter().map(|values| values[i])));
+        let scores = |i: usize| micro.column(examples().map(|e| e.answers[i].score.unwrap_or_default()));
+        let rates = [0, 1].map(|i| win_rates(micro, i));
+        Self {
+            p: examples().any(|example| p_of(example) != 1.0).then(|| micro.column(examples().map(p_of))),
+            scores: loss.needs_scores().then(|| [0, 1].map(scores)),
+            win_rates: if let [Some(better), Some(worse)] = rates { Some([better, worse]) } else { None },
+            matched: loss.needs_matching().then(|| sides(&micro.coupled.matched)),
+            signs: (!micro.coupled.signs.is_empty()).then(|| sides(&micro.coupled.signs)),
+            token_terms: micro.token_terms.as_ref().map(|terms| side(&micro.sequences.means(terms), 1)),
+            tails: tails(loss, micro),
+        }
+    }
+
+    fn add_to<'a>(&'a self, mut inputs: PairLogps<'a>) -> PairLogps<'a> {
+        if let Some(p) = &self.p {
+            inputs = inputs.with_p(p);
+        }
+        if let Some([chosen, rejected]) = &self.scores {
+            inputs = inputs.with_scores(chosen, rejected);
+        }
+        if let Some([better, worse]) = &self.win_rates {
+            inputs = inputs.with_win_rates(better, worse);
+        }
+        if let Some([chosen, rejected]) = &self.matched {
+            inputs = inputs.with_matched(chosen, rejected);
+        }
+        if let Some([chosen, rejected]) = &self.signs {
+            inputs = inputs.with_signs(chosen, rejected);
+        }
+        if let Some(terms) = &self.token_terms {
+            inputs = inputs.with_token_terms(terms);
+        }
+        if let Some([policy, reference]) = &self.tails {
+            inputs = inputs.with_tails(policy.each_ref(), reference.each_ref());
+        }
+        inputs
+    }
+}
+
+/// Takes the answers of one side out of `[2·pairs]`.
+fn side(values: &Tensor, side: i64) -> Tensor {
+    values.view([-1, 2]).select(1, side).contiguous()
+}
+
 /// Computes the micro-batch's share of the mean over all pairs of the step; carries the gradient.
 pub(crate) fn loss(loss: &PairLoss, micro: &Micro<'_>, sums: &mut Sums) -> Result<Tensor> {
-    let side = |logps: &Tensor, side: i64| logps.view([-1, 2]).select(1, side).contiguous();
-    let policy = micro.sequences.sums(micro.logprobs);
-    let policy = [0, 1].map(|i| side(&policy, i));
-    let reference = micro.reference().map(|tokens| {
-        let sums = micro.sequences.sums(&tokens);
-        [0, 1].map(|i| side(&sums, i))
-    });
+    let both = |values: &Tensor| [0, 1].map(|i| side(values, i));
+    let policy = both(&micro.sequences.sums(micro.logprobs));
+    let reference = micro.reference().map(|tokens| both(&micro.sequences.sums(&tokens)));
     let column = |value: &dyn Fn(&Example) -> f64| micro.column(micro.examples().map(value));
     let lengths = [0, 1].map(|i: usize| column(&|e| e.answers[i].token_ids.len() as f64));
-    let scores = [0, 1].map(|i: usize| column(&|e| e.answers[i].score.unwrap_or_default()));
-    let (p, mut weight) = (column(&p_of), column(&|e| e.weight));
+    let from_reference = column(&|e| f64::from(u8::from(e.answers[0].player == Player::Reference)));
+    let mut weight = column(&|e| e.weight);
     if let Some(aligned) = &micro.aligned {
         weight *= side(aligned, 0) * side(aligned, 1);
         sums.add("weights/wpo", &weight);
     }
-    let from_reference = column(&|e| f64::from(u8::from(e.answers[0].player == Player::Reference)));
-    let rates = [0, 1].map(|i| win_rates(micro, i));
     let mut inputs = PairLogps::new(&policy[0], &policy[1])
         .with_tokens(&lengths[0], &lengths[1])
         .with_chosen_from_reference(&from_reference)
@@ -63,32 +117,8 @@ pub(crate) fn loss(loss: &PairLoss, micro: &Micro<'_>, sums: &mut Sums) -> Resul
     if let Some([chosen, rejected]) = &reference {
         inputs = inputs.with_reference(chosen, rejected);
     }
-    if micro.examples().any(|example| p_of(example) != 1.0) {
-        inputs = inputs.with_p(&p);
-    }
-    if loss.needs_scores() {
-        inputs = inputs.with_scores(&scores[0], &scores[1]);
-    }
-    let matched = [0, 1].map(|i: usize| micro.column(micro.coupled.matched.iter().map(|values| values[i])));
-    if loss.needs_matching() {
-        inputs = inputs.with_matched(&matched[0], &matched[1]);
-    }
-    let signs = [0, 1].map(|i: usize| micro.column(micro.coupled.signs.iter().map(|values| values[i])));
-    if !micro.coupled.signs.is_empty() {
-        inputs = inputs.with_signs(&signs[0], &signs[1]);
-    }
-    let terms = micro.token_terms.as_ref().map(|terms| side(&micro.sequences.means(terms), 1));
-    if let Some(terms) = &terms {
-        inputs = inputs.with_token_terms(terms);
-    }
-    let tails = tails(loss, micro);
-    if let Some([policy, reference]) = &tails {
-        inputs = inputs.with_tails(policy.each_ref(), reference.each_ref());
-    }
-    if let [Some(better), Some(worse)] = &rates {
-        inputs = inputs.with_win_rates(better, worse);
-    }
-    let output = loss.compute(&inputs)?;
+    let extras = Extras::of(loss, micro);
+    let output = loss.compute(&extras.add_to(inputs))?;
     record(sums, &output, &policy, reference.as_ref());
     Ok(output.per_pair.sum(Kind::Float) / micro.totals.examples)
 }
