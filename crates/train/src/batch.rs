@@ -91,6 +91,17 @@ impl SequenceBatch {
         Tensor::cat(&spreads, 0)
     }
 
+    /// Computes the means over all completion tokens of mass and entropy in bits of the `k` most probable tokens, see [`joust_losses::top_k`].
+    pub fn top_k(&self, model: &Llama, k: i64) -> [f64; 2] {
+        let _no_grad = tch::no_grad_guard();
+        let sums = self.hidden_rows(model).split(SPREAD_ROWS, 0).into_iter().fold([0.0, 0.0], |sums, rows| {
+            let logits = model.head(&rows).to_kind(Kind::Float);
+            let found = joust_losses::top_k(&logits, k.min(logits.size()[1]));
+            [sums[0] + total(&found.mass), sums[1] + total(&found.entropy)]
+        });
+        sums.map(|sum| sum / self.targets.numel().max(1) as f64)
+    }
+
     /// Computes [`joust_losses::cringe_tokens`] of every completion token, float32 `[N]`; carries the gradient and holds all logits until it is
     /// taken.
     pub fn cringe_terms(&self, model: &Llama, rows: &Tensor, k: i64) -> Tensor {
@@ -151,6 +162,10 @@ impl SequenceBatch {
     pub fn logps(&self, model: &Llama) -> Tensor {
         self.sums(&self.token_logprobs(model))
     }
+}
+
+fn total(values: &Tensor) -> f64 {
+    values.sum(Kind::Double).double_value(&[])
 }
 
 /// Computes the scalar score of each sequence from its last token, float32 `[B]`; of a model with several labels the first.

@@ -6,6 +6,7 @@ mod average;
 mod batch;
 mod checkpoint;
 mod coupling;
+mod diagnose;
 mod error;
 mod foresight;
 mod gradient;

@@ -74,7 +74,7 @@ pub struct Trainer {
     pub keep: Option<Keep>,
     /// Whether pairs are weighed by how probable the policy finds both answers now (WPO, <https://arxiv.org/abs/2406.11827>).
     pub wpo: bool,
-    objective: Objective,
+    pub(crate) objective: Objective,
     pub(crate) device: Device,
 }
 

@@ -6,7 +6,8 @@ use joust_model::{Device, Llama};
 use joust_pairs::{Keep, KeepBy};
 use joust_testkit::{tiny_config, tiny_weights};
 use joust_train::{
-    AdamWParams, Error, Master, Objective, Schedule, ScheduleKind, SequenceBatch, Settings, StepMetrics, Trainer,
+    AdamWParams, Error, Master, Objective, Prepared, Schedule, ScheduleKind, SequenceBatch, Settings, StepMetrics,
+    Trainer,
 };
 use tch::{Kind, Tensor};
 
@@ -59,7 +60,7 @@ fn every_objective() -> Vec<Objective> {
     ]
 }
 
-fn trainer(objective: Objective) -> (Trainer, Llama) {
+fn trainer_of(objective: Objective) -> (Trainer, Llama) {
     let config = tiny_config(VOCAB);
     let schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 1e-3, warmup_steps: 0, total_steps: 100 };
     let settings = Settings { adamw: AdamWParams::default(), schedule, max_grad_norm: 1.0 };
@@ -75,7 +76,7 @@ fn trainer(objective: Objective) -> (Trainer, Llama) {
 
 /// Takes three steps, cut into micro-batches of the given sizes.
 fn steps(objective: Objective, sizes: &[usize]) -> (Trainer, StepMetrics) {
-    let (mut trainer, reference) = trainer(objective);
+    let (mut trainer, reference) = trainer_of(objective);
     let mut examples = examples(&objective).into_iter();
     let cut = sizes.iter().map(|size| examples.by_ref().take(*size).collect()).collect();
     let prepared = trainer.prepare(&reference, cut).expect("it fits");
@@ -114,7 +115,7 @@ fn a_step_does_not_depend_on_its_micro_batches() {
 #[test]
 fn desirable_answers_rise_against_undesirable_ones() {
     for objective in every_objective().into_iter().filter(|objective| matches!(objective, Objective::Single(_))) {
-        let (start, _) = trainer(objective);
+        let (start, _) = trainer_of(objective);
         let (trained, _) = steps(objective, &[3, 5]);
         let [before, after] = [&start, &trained].map(|t| t.master.model().expect("weights are whole"));
         let moved = |k: usize| -> f64 {
@@ -133,7 +134,7 @@ fn desirable_answers_rise_against_undesirable_ones() {
 fn kto_measures_its_baseline_on_the_answers_of_the_next_prompt() {
     let objective = Objective::Single(SingleLoss::Kto { beta: 0.3, desirable_weight: 1.0, undesirable_weight: 1.0 });
     // Policy and reference are swapped if need be, so that the average is above 0.
-    let (mut trainer, mut reference) = trainer(objective);
+    let (mut trainer, mut reference) = trainer_of(objective);
     let examples = examples(&objective);
     let mean = |policy: &Llama, reference: &Llama| {
         let each = examples.iter().zip(examples.iter().cycle().skip(1)).flat_map(|(own, next)| {
@@ -166,12 +167,12 @@ fn kto_measures_its_baseline_on_the_answers_of_the_next_prompt() {
 #[test]
 fn without_a_reference_only_losses_that_read_none_are_trained() {
     let simpo = Objective::Pair(PairLoss::Simpo { beta: 2.0, gamma: 0.5 });
-    let (mut trained, _) = trainer(simpo);
+    let (mut trained, _) = trainer_of(simpo);
     let prepared = trained.prepare(None, vec![examples(&simpo)]).expect("it fits");
     let metrics = trained.step(&prepared).expect("finite");
     assert!(metrics["loss"] > 0.0 && !metrics.contains_key("objective/kl"), "{metrics:?}");
     let dpo = Objective::Pair(PairLoss::Dpo { beta: 0.1, label_smoothing: 0.0 });
-    let (mut refused, _) = trainer(dpo);
+    let (mut refused, _) = trainer_of(dpo);
     let prepared = refused.prepare(None, vec![examples(&dpo)]).expect("it fits");
     let error = refused.step(&prepared).expect_err("no reference").to_string();
     assert!(error.contains("dpo needs reference log-probabilities"), "{error}");
@@ -181,7 +182,7 @@ fn without_a_reference_only_losses_that_read_none_are_trained() {
 fn a_share_of_the_pairs_is_kept_by_what_the_models_say() {
     let objective = Objective::Pair(PairLoss::Dpo { beta: 0.1, label_smoothing: 0.0 });
     let all = examples(&objective);
-    let (still, reference) = trainer(objective);
+    let (still, reference) = trainer_of(objective);
     let policy = still.master.model().expect("weights are whole");
     let hidden = |e: &Example, side: usize| {
         // The states at the last prompt token and at all answer tokens but the last.
@@ -212,7 +213,7 @@ fn a_share_of_the_pairs_is_kept_by_what_the_models_say() {
         let mut expected: Vec<RecordId> = expected.into_iter().take(3).map(|(_, id)| id).collect();
         expected.sort();
         for size in [8, 3, 1] {
-            let (mut trainer, _) = trainer(objective);
+            let (mut trainer, _) = trainer_of(objective);
             trainer.keep = Some(Keep { by, share: 3.0 / 8.0 });
             let cut = all.chunks(size).map(<[Example]>::to_vec).collect();
             let kept = trainer.prepare(&reference, cut).expect("it fits");
@@ -228,7 +229,7 @@ fn a_share_of_the_pairs_is_kept_by_what_the_models_say() {
 fn wpo_weighs_by_the_policys_own_probabilities() {
     let objective = Objective::Pair(PairLoss::Dpo { beta: 0.1, label_smoothing: 0.0 });
     let all = examples(&objective);
-    let (mut trainer, reference) = trainer(objective);
+    let (mut trainer, reference) = trainer_of(objective);
     let policy = trainer.master.model().expect("weights are whole");
     let weight = |e: &Example, side: usize| {
         let ids: Vec<i64> = e.prompt_ids.iter().chain(&e.answers[side].token_ids).map(|id| i64::from(*id)).collect();
@@ -257,4 +258,89 @@ fn wpo_weighs_by_the_policys_own_probabilities() {
     let metrics = trainer.step(&prepared).expect("finite");
     assert!((metrics["loss"] - expected).abs() < 1e-5, "{expected}: {metrics:?}");
     assert!((metrics["weights/wpo"] - weights.iter().sum::<f64>() / 8.0).abs() < 1e-5, "{weights:?}: {metrics:?}");
+}
+
+const DPO: Objective = Objective::Pair(PairLoss::Dpo { beta: 0.3, label_smoothing: 0.0 });
+
+/// A DPO step on the pairs of this file, cut in two.
+fn prepared_pairs() -> (Trainer, Vec<Vec<Prepared>>) {
+    let (trainer, reference) = trainer_of(DPO);
+    let mut examples = examples(&DPO).into_iter();
+    let cut = [3, 5].iter().map(|size| examples.by_ref().take(*size).collect()).collect();
+    let prepared = trainer.prepare(&reference, cut).expect("it fits");
+    (trainer, prepared)
+}
+
+#[test]
+fn measured_shifts_are_what_a_small_step_does() {
+    let (mut trainer, step) = prepared_pairs();
+    let metrics = trainer.diagnose(&step).expect("measured");
+    let pair = step[0][0].example.clone();
+    let logps = |trainer: &Trainer| {
+        let model = trainer.master.model().expect("weights are whole");
+        [0, 1].map(|k: usize| logp(&model, &pair.prompt_ids, &pair.answers[k].token_ids))
+    };
+    let before = logps(&trainer);
+    // The margin log π(chosen) − log π(rejected) climbs its own gradient.
+    let model = trainer.master.model().expect("weights are whole");
+    let margin = |answer: usize| {
+        SequenceBatch::new(&[(&pair.prompt_ids, &pair.answers[answer].token_ids)], tch::Device::Cpu).logps(&model)
+    };
+    (margin(0) - margin(1)).sum(Kind::Float).backward();
+    let small = 1e-6;
+    for weight in trainer.master.weights.0.values_mut().filter(|weight| weight.grad().defined()) {
+        let moved = tch::no_grad(|| weight.detach() + small * weight.grad());
+        tch::no_grad(|| weight.copy_(&moved));
+    }
+    let after = logps(&trainer);
+    for (side, name) in ["diagnostics/shift_chosen", "diagnostics/shift_rejected"].into_iter().enumerate() {
+        let (found, expected) = ((after[side] - before[side]) / small, metrics[name]);
+        assert!((found - expected).abs() < 0.02 * expected.abs(), "{name}: {expected}, moved {found}");
+    }
+    let product = metrics["diagnostics/gradient_product"];
+    assert!((metrics["diagnostics/gradient_chosen"] - product - metrics["diagnostics/shift_chosen"]).abs() < 1e-6);
+}
+
+#[test]
+fn measured_rankings_and_sureness_are_those_of_the_whole_distribution() {
+    let (mut trainer, step) = prepared_pairs();
+    let metrics = trainer.diagnose(&step).expect("measured");
+    let (model, reference) = (trainer.master.model().expect("weights are whole"), trainer_of(DPO).1);
+    let (mut ranked, mut ideal, mut masses, mut entropies) = (0.0, 0.0, Vec::new(), Vec::new());
+    for prepared in &step[0] {
+        let example = &prepared.example;
+        let own = [0, 1].map(|k: usize| logp(&model, &example.prompt_ids, &example.answers[k].token_ids));
+        let held = [0, 1].map(|k: usize| logp(&reference, &example.prompt_ids, &example.answers[k].token_ids));
+        ranked += f64::from(u8::from(own[0] > own[1])) / 3.0;
+        ideal += f64::from(u8::from(3f64.ln() / 0.3 + held[0] - held[1] > 0.0)) / 3.0;
+        // Each next-token distribution alone: all other answers of one token.
+        for at in 0..example.answers[0].token_ids.len() {
+            let prompt = [example.prompt_ids.as_slice(), &example.answers[0].token_ids[..at]].concat();
+            let mut p: Vec<f64> = (0..VOCAB as u32).map(|id| logp(&model, &prompt, &[id]).exp()).collect();
+            p.sort_by(|a, b| b.total_cmp(a));
+            let mass: f64 = p[..10].iter().sum();
+            masses.push(mass);
+            entropies.push(p[..10].iter().map(|p| -(p / mass) * (p / mass).log2()).sum::<f64>());
+        }
+    }
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let expected = [
+        ("top_k_mass", mean(&masses)),
+        ("top_k_entropy", mean(&entropies)),
+        ("ranking_accuracy", ranked),
+        ("idealised_accuracy", ideal),
+    ];
+    for (name, expected) in expected {
+        let found = metrics[&format!("diagnostics/{name}")];
+        assert!((found - expected).abs() < 1e-4, "{name}: {found}, expected {expected}");
+    }
+}
+
+#[test]
+fn measuring_changes_nothing() {
+    let (mut plain, step) = prepared_pairs();
+    let (mut measured, same) = prepared_pairs();
+    measured.diagnose(&same).expect("measured");
+    assert_eq!(plain.step(&step).expect("finite"), measured.step(&same).expect("finite"));
+    assert_eq!(largest_difference(&plain.master, &measured.master), 0.0);
 }

@@ -53,6 +53,8 @@ pub struct Config {
     pub replay: Replay,
     /// What each example's loss is multiplied by.
     pub weights: Vec<Weight>,
+    /// Steps between measurements of what a step does to the policy, see [`joust_train::Trainer::diagnose`]; 0 never measures.
+    pub diagnose_every: u64,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
     /// Checkpoints that stay.

@@ -136,7 +136,8 @@ impl Session {
     ) -> Result<Option<Ended>> {
         let batches = self.resolve(&plan, &harvest.examples)?;
         let began = Instant::now();
-        let mut metrics = self.update(batches).await?;
+        let every = self.config.diagnose_every;
+        let mut metrics = self.update(batches, every > 0 && plan.step.is_multiple_of(every)).await?;
         metrics.insert("time/train_s".into(), began.elapsed().as_secs_f64());
         failpoint::pass("learner_after_step");
         outcome_metrics(&mut metrics, outcomes, &harvest, self.config.version(plan.step));
@@ -174,16 +175,18 @@ impl Session {
     }
 
     /// Prepares the examples once and passes over them; meanwhile what is held for later steps stays leased.
-    async fn update(&mut self, batches: Vec<Vec<Example>>) -> Result<StepMetrics> {
+    async fn update(&mut self, batches: Vec<Vec<Example>>, diagnose: bool) -> Result<StepMetrics> {
         let epochs = self.config.epochs;
         let training = self.worker.call(move |trained| {
             let count = |batches: &[Vec<_>]| batches.iter().map(Vec::len).sum::<usize>();
             let examples: usize = batches.iter().map(Vec::len).sum();
             let prepared = trained.trainer.prepare(trained.reference.as_ref(), batches)?;
+            let measured = if diagnose { trained.trainer.diagnose(&prepared)? } else { StepMetrics::new() };
             let mut metrics = StepMetrics::new();
             for _ in 0..epochs {
                 metrics = trained.trainer.step(&prepared)?;
             }
+            metrics.extend(measured);
             if trained.trainer.keep.is_some() {
                 metrics.insert("pairs/filtered".into(), (examples - count(&prepared)) as f64);
             }

@@ -27,6 +27,10 @@ pub struct Learner {
     /// Steps between two publications of the policy to the samplers. Above 1 weights and reference move at iteration ends.
     #[schemars(range(min = 1, max = 9_223_372_036_854_775_807u64))]
     pub iteration_steps: u64,
+    /// Steps between two measurements of what a step does to the policy (`diagnostics/*`), from the first on; 0 never measures. Each costs about
+    /// a pass over a micro-batch.
+    #[schemars(range(max = 9_223_372_036_854_775_807u64))]
+    pub diagnose_every: u64,
     /// Steps between two checkpoints; 0 writes only the last. A crash loses at most this many steps of work, never data.
     #[schemars(range(max = 9_223_372_036_854_775_807u64))]
     pub checkpoint_every: u64,
@@ -44,6 +48,7 @@ impl Default for Learner {
             optim: Optimization::default(),
             epochs_per_iteration: 1,
             iteration_steps: 1,
+            diagnose_every: 10,
             checkpoint_every: 20,
             keep_checkpoints: 2,
         }

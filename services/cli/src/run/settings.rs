@@ -39,6 +39,7 @@ pub(super) fn learner_config(resolved: &Resolved, parts: &Parts) -> joust_learne
             },
         },
         weights: weights(run),
+        diagnose_every: run.learner.diagnose_every,
         checkpoint_every: run.learner.checkpoint_every,
         keep_checkpoints: run.learner.keep_checkpoints as usize,
         checkpoints: run.output.dir.join("checkpoints"),

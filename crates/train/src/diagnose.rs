@@ -1,0 +1,112 @@
+//! What a step does to the policy beside its loss, measured on the step's first micro-batch before the update.
+
+use joust_core::{Example, Target};
+use joust_losses::{PairLoss, entanglement, idealised_margin};
+use joust_model::Llama;
+use tch::{Kind, Tensor};
+
+use crate::{Objective, Prepared, Result, SequenceBatch, StepMetrics, Trainer, trainer::Known};
+
+/// Tokens of the top-k figures, as in the paper.
+const TOP_K: i64 = 10;
+/// Share of annotators that prefer the chosen answer, where the judge only says who won; the paper's.
+const ANNOTATORS: f64 = 0.75;
+
+impl Trainer {
+    /// Measures how sure the policy is of the answers that it is trained towards, and, of pairs, how it ranks them and how a step moves both.
+    ///
+    /// Costs about a forward pass of a micro-batch and the gradients of one pair. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`crate::Error::Model`] if libtorch refuses.
+    pub fn diagnose(&mut self, step: &[Vec<Prepared>]) -> Result<StepMetrics> {
+        let mut metrics = StepMetrics::new();
+        let Some(batch) = step.iter().find(|batch| !batch.is_empty()) else { return Ok(metrics) };
+        let policy = self.master.model()?;
+        self.sureness(&policy, batch, &mut metrics);
+        let Objective::Pair(loss) = self.objective else { return Ok(metrics) };
+        let sums = self.own_sums(&policy, batch)?;
+        ranking(&loss, batch, &sums, &mut metrics);
+        self.shifts(&batch[0], &mut metrics)?;
+        Ok(metrics)
+    }
+
+    /// Measures mass and entropy of the most probable tokens along the answers that are made more probable; of a group all of them.
+    fn sureness(&self, policy: &Llama, batch: &[Prepared], metrics: &mut StepMetrics) {
+        let _no_grad = tch::no_grad_guard();
+        let _permit = self.device.acquire();
+        let wanted = |prepared: &Prepared| match prepared.example.target {
+            Target::Pair { .. } => 1,
+            _ => prepared.example.answers.len(),
+        };
+        let sequences: Vec<(&[u32], &[u32])> = batch
+            .iter()
+            .flat_map(|p| {
+                p.example
+                    .answers
+                    .iter()
+                    .take(wanted(p))
+                    .map(|a| (p.example.prompt_ids.as_slice(), a.token_ids.as_slice()))
+            })
+            .collect();
+        let [mass, entropy] = SequenceBatch::new(&sequences, self.device.torch()).top_k(policy, TOP_K);
+        metrics.insert("diagnostics/top_k_mass".into(), mass);
+        metrics.insert("diagnostics/top_k_entropy".into(), entropy);
+    }
+
+    /// Measures what a small step on one pair does to log π of both of its answers.
+    fn shifts(&mut self, pair: &Prepared, metrics: &mut StepMetrics) -> Result<()> {
+        let (chosen, rejected) = (self.gradient(&pair.example, 0)?, self.gradient(&pair.example, 1)?);
+        let dot = |a: &[Tensor], b: &[Tensor]| -> f64 {
+            a.iter().zip(b).map(|(a, b)| (a * b).sum(Kind::Double).double_value(&[])).sum()
+        };
+        let (squares, product) = ([dot(&chosen, &chosen), dot(&rejected, &rejected)], dot(&chosen, &rejected));
+        let [up, down] = entanglement(squares, product);
+        for (name, value) in [
+            ("gradient_chosen", squares[0]),
+            ("gradient_rejected", squares[1]),
+            ("gradient_product", product),
+            ("shift_chosen", up),
+            ("shift_rejected", down),
+        ] {
+            metrics.insert(format!("diagnostics/{name}"), value);
+        }
+        Ok(())
+    }
+
+    /// Computes the gradient of log π of an answer by each master that has one.
+    fn gradient(&mut self, example: &Example, answer: usize) -> Result<Vec<Tensor>> {
+        let sequence = (example.prompt_ids.as_slice(), example.answers[answer].token_ids.as_slice());
+        {
+            let _permit = self.device.acquire();
+            let logp = SequenceBatch::new(&[sequence], self.device.torch()).logps(&self.master.model()?);
+            logp.sum(Kind::Float).backward();
+        }
+        let gradients = self.master.weights.0.values().map(Tensor::grad).filter(Tensor::defined);
+        let gradients = gradients.map(|gradient| gradient.copy()).collect();
+        self.master.forget();
+        Ok(gradients)
+    }
+}
+
+/// Measures how often the policy, and of DPO the one that it aims at, finds the chosen answer more probable.
+fn ranking(loss: &PairLoss, batch: &[Prepared], sums: &[f64], metrics: &mut StepMetrics) {
+    let share = |ranked: &dyn Fn((usize, &Prepared)) -> bool| {
+        batch.iter().enumerate().filter(|pair| ranked(*pair)).count() as f64 / batch.len() as f64
+    };
+    metrics.insert("diagnostics/ranking_accuracy".into(), share(&|(i, _)| sums[2 * i] > sums[2 * i + 1]));
+    let held = batch.iter().flat_map(|p| &p.known).all(|known| !known.reference.is_empty());
+    let PairLoss::Dpo { beta, .. } = *loss else { return };
+    if !held {
+        return;
+    }
+    let sum = |known: &Known| known.reference.iter().map(|value| f64::from(*value)).sum::<f64>();
+    let ideal = |(_, p): (usize, &Prepared)| {
+        let alpha = match p.example.target {
+            Target::Pair { p, .. } if p < 1.0 => p,
+            _ => ANNOTATORS,
+        };
+        idealised_margin(alpha, beta, sum(&p.known[0]) - sum(&p.known[1])) > 0.0
+    };
+    metrics.insert("diagnostics/idealised_accuracy".into(), share(&ideal));
+}
