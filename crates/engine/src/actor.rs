@@ -7,18 +7,21 @@ use std::{
 };
 
 use joust_model::Device;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{
+    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    oneshot,
+};
 
-use crate::{Error, Result, SampleRequest, Sampled, batch};
+use crate::{Error, Result, SampleRequest, Sampled, ScoreRequest, batch, score};
 
 /// Handle on the engine; clones share one thread, which ends when the last handle is dropped.
 #[derive(Debug, Clone)]
 pub struct Engine(mpsc::Sender<Job>);
 
 #[derive(Debug)]
-struct Job {
-    request: SampleRequest,
-    answers: UnboundedSender<Result<Sampled>>,
+enum Job {
+    Sample { request: SampleRequest, answers: UnboundedSender<Result<Sampled>> },
+    Score { request: ScoreRequest, answer: oneshot::Sender<Result<Vec<f32>>> },
 }
 
 /// Completions of one request, in the order in which they finish. Dropping it stops the work at the next token.
@@ -60,7 +63,11 @@ impl Engine {
             .spawn(move || {
                 let _no_grad = tch::no_grad_guard();
                 for job in receiver {
-                    serve(job, &device, max_rows.max(1));
+                    match job {
+                        Job::Sample { request, answers } => sample(&request, &answers, (&device, max_rows.max(1))),
+                        // Nobody listening means nobody needs it, here and below.
+                        Job::Score { request, answer } => drop(answer.send(guarded(|| score::run(&request, &device)))),
+                    }
                 }
             })
             .map_err(|error| Error::Failed(error.to_string()))?;
@@ -70,31 +77,37 @@ impl Engine {
     /// Queues a request behind those that came before.
     pub fn submit(&self, request: SampleRequest) -> CompletionStream {
         let (answers, receiver) = unbounded_channel();
-        let rejected = self.0.send(Job { request, answers });
-        if let Err(mpsc::SendError(job)) = rejected {
+        let rejected = self.0.send(Job::Sample { request, answers });
+        if let Err(mpsc::SendError(Job::Sample { answers, .. })) = rejected {
             // The receiver below then yields this error; a closed channel there is impossible, as we hold it.
-            let _ = job.answers.send(Err(Error::Stopped));
+            let _ = answers.send(Err(Error::Stopped));
         }
         CompletionStream(receiver)
     }
+
+    /// Computes log π of each answer: a sum over its tokens in nats at temperature 1, in the order of the request.
+    ///
+    /// # Errors
+    /// [`Error::Sequence`] for one that the model cannot read; [`Error::Stopped`] if the engine is gone.
+    pub async fn score(&self, request: ScoreRequest) -> Result<Vec<f32>> {
+        let (answer, receiver) = oneshot::channel();
+        self.0.send(Job::Score { request, answer }).map_err(|_| Error::Stopped)?;
+        receiver.await.map_err(|_| Error::Stopped)?
+    }
 }
 
-fn serve(Job { request, answers }: Job, device: &Device, max_rows: usize) {
-    if let Err(error) = batch::check(&request) {
-        let _ = answers.send(Err(error)); // nobody listening means nobody needs it
-        return;
+fn sample(request: &SampleRequest, answers: &UnboundedSender<Result<Sampled>>, (device, max_rows): (&Device, usize)) {
+    let emit = |sampled| answers.send(Ok(sampled)).is_ok();
+    let run = |range| guarded(|| batch::run(request, range, device, &mut { emit }));
+    let done = batch::check(request).and_then(|()| cut(request, max_rows).into_iter().try_for_each(run));
+    if let Err(error) = done {
+        let _ = answers.send(Err(error));
     }
-    for range in cut(&request, max_rows) {
-        let mut emit = |sampled| answers.send(Ok(sampled)).is_ok();
-        let done = catch_unwind(AssertUnwindSafe(|| batch::run(&request, range, device, &mut emit)));
-        let failure = match done {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => error,
-            Err(panic) => Error::Failed(panic_message(panic.as_ref())),
-        };
-        let _ = answers.send(Err(failure));
-        return;
-    }
+}
+
+/// Makes an error of a panic, so that the thread lives on.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::Failed(panic_message(panic.as_ref()))))
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -33,6 +33,14 @@ pub enum Error {
         /// Rows of the embedding.
         vocab_size: i64,
     },
+    /// A sequence that cannot be read.
+    #[error("sequence {index} cannot be read: {problem}")]
+    Sequence {
+        /// Its place in the request.
+        index: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The model gave a distribution that nothing can be drawn from.
     #[error("the model's logits at position {position} are not finite; the weights are broken")]
     NotFinite {

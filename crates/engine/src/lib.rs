@@ -8,12 +8,14 @@ mod batch;
 mod error;
 mod models;
 mod sampler;
+mod score;
 mod source;
 
 pub use actor::{CompletionStream, Engine};
 pub use error::{Error, Result};
 pub use models::{ModelStore, Published, Snapshot};
 pub use sampler::SamplingParams;
+pub use score::ScoreRequest;
 pub use source::Source;
 
 use std::ops::Range;

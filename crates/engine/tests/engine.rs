@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use joust_core::{Finish, ModelRef, rng, rng::Stream};
-use joust_engine::{Engine, Error, SamplePrompt, SampleRequest, Sampled, SamplingParams, Snapshot, Source};
+use joust_engine::{
+    Engine, Error, SamplePrompt, SampleRequest, Sampled, SamplingParams, ScoreRequest, Snapshot, Source,
+};
 use joust_model::{Device, Llama, ModelConfig, Weights, sequence_logprobs};
 use joust_testkit::{tiny_config, tiny_weights};
 use tch::{Kind, Tensor};
@@ -205,4 +207,30 @@ fn mixed_and_plain_answers_of_one_request_are_those_of_two() {
         }
     }
     assert!(plain.iter().zip(&all).any(|(a, b)| a.token_ids != b.token_ids));
+}
+
+#[test]
+fn answers_are_scored_as_they_were_sampled() {
+    let (_, _, model) = model();
+    let sampled = sample(64, request(&model, prompts(40)));
+    let asked = prompts(40);
+    let sequence = |s: &Sampled| (asked[s.prompt].prompt_ids.clone(), s.token_ids.clone());
+    let sequences: Vec<_> = sampled.iter().map(sequence).collect();
+    let engine = Engine::start(Device::cpu(), 64).expect("a thread");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let score = |sequences| runtime.block_on(engine.score(ScoreRequest { model: model.clone(), sequences }));
+    let logps = score(sequences).expect("scored");
+    assert_eq!(logps.len(), sampled.len());
+    for (sampled, logp) in sampled.iter().zip(logps) {
+        let own: f32 = sampled.logprobs.iter().sum();
+        assert!((own - logp).abs() < 1e-3, "{own}, scored {logp}");
+    }
+    for (bad, said) in [
+        ((vec![1], vec![]), "no tokens"),
+        ((vec![1; 100], vec![2; 100]), "200 tokens"),
+        ((vec![1], vec![9999]), "9999"),
+    ] {
+        let error = score(vec![(vec![1], vec![2]), bad]).expect_err("refused").to_string();
+        assert!(error.contains("sequence 1 cannot be read") && error.contains(said), "{error}");
+    }
 }

@@ -11,6 +11,7 @@ mod folder;
 mod layer;
 mod llama;
 mod rope;
+mod sequences;
 mod weights;
 
 pub use cache::KvCache;
@@ -19,4 +20,5 @@ pub use device::{Device, Permit, set_threads};
 pub use error::{Error, Result};
 pub use folder::{load, publish_folder, save};
 pub use llama::{Llama, sequence_logprobs};
+pub use sequences::{SPREAD_ROWS, SequenceBatch, sequence_ratings, sequence_scores};
 pub use weights::Weights;

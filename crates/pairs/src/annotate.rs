@@ -1,10 +1,10 @@
-//! Which of many answers are worth a judge's time: representative of all, and unlike each other.
-//!
-//! Annotation-efficient preference optimization, AEPO (Jinnai and Honda, <https://arxiv.org/abs/2405.13541>).
+//! Which of many answers are worth a judge's time: those that stand for all and are unlike each other, or those between which the policy
+//! has not decided.
 
 use std::collections::BTreeSet;
 
-/// Chooses `k` of N answers, ascending: the subset S that maximises
+/// Chooses `k` of N answers, ascending, by annotation-efficient preference optimization, AEPO (Jinnai and Honda,
+/// <https://arxiv.org/abs/2405.13541>): the subset S that maximises
 /// `Σ_{i∈S} Σ_{j≠i} sim_ij / ((N−1)·k) − Σ_{i≠j∈S} sim_ij / (k·(k−1))`, greedily and then by the best exchange of one answer until none helps.
 ///
 /// The authors' code leaves the diagonal in its first evaluation; here an answer is never compared with itself.
@@ -63,6 +63,28 @@ pub fn similarity(a: &[u32], b: &[u32]) -> f64 {
     if all == 0 { 1.0 } else { a.intersection(&b).count() as f64 / all as f64 }
 }
 
+/// Chooses `k` of N answers, ascending: those whose implicit rewards span the least, which for two is the pair of the smallest implicit margin
+/// (<https://arxiv.org/abs/2406.17312>).
+///
+/// # Arguments
+/// * `rewards` - log π − log π_ref of each answer in nats; their scale β changes no choice.
+/// * `ids` - tokens of each answer; of equal ones only the first is chosen while enough others are left.
+/// * `k` - with N or more all answers are kept.
+pub fn closest(rewards: &[f64], ids: &[&[u32]], k: usize) -> Vec<usize> {
+    let n = rewards.len();
+    if k >= n {
+        return (0..n).collect();
+    }
+    let unlike: Vec<usize> = (0..n).filter(|&i| !ids[..i].contains(&ids[i])).collect();
+    let mut order = if unlike.len() >= k { unlike } else { (0..n).collect() };
+    order.sort_by(|&i, &j| rewards[i].total_cmp(&rewards[j]).then(i.cmp(&j)));
+    let span = |window: &[usize]| rewards[window[window.len() - 1]] - rewards[window[0]];
+    let best = order.windows(k.max(1)).min_by(|a, b| span(a).total_cmp(&span(b)));
+    let mut chosen = best.map(<[usize]>::to_vec).unwrap_or_default();
+    chosen.sort_unstable();
+    chosen
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +118,20 @@ mod tests {
         assert_eq!(similarity(&[1, 2], &[1, 2]), 1.0);
         assert_eq!(similarity(&[1, 2], &[3, 4]), 0.0);
         assert_eq!(similarity(&[], &[]), 1.0);
+    }
+
+    #[test]
+    fn the_pair_of_the_smallest_margin_is_found_among_unlike_answers() {
+        let ids: [&[u32]; 5] = [&[1], &[2], &[3], &[1], &[4]];
+        let rewards = [0.0, 5.0, 4.5, 0.0, -0.7];
+        assert_eq!(closest(&rewards, &ids, 2), [1, 2]);
+        assert_eq!(closest(&rewards, &ids, 3), [0, 1, 2], "they span 5.0, the others 5.2");
+        assert_eq!(closest(&rewards, &ids, 5), [0, 1, 2, 3, 4]);
+        // Every pair by hand: no other is closer.
+        let all = (0..5).flat_map(|i| (0..i).map(move |j| (i, j))).filter(|&(i, j)| ids[i] != ids[j]);
+        let least = all.map(|(i, j)| (rewards[i] - rewards[j]).abs()).fold(f64::INFINITY, f64::min);
+        assert_eq!(least, 0.5);
+        let same: [&[u32]; 3] = [&[1], &[1], &[1]];
+        assert_eq!(closest(&[1.0, 1.0, 1.0], &same, 2), [0, 1]);
     }
 }

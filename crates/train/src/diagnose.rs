@@ -1,11 +1,11 @@
 //! What a step does to the policy beside its loss, measured on the step's first micro-batch before the update.
 
 use joust_core::{Example, Target};
-use joust_losses::{PairLoss, entanglement, idealised_margin};
-use joust_model::Llama;
+use joust_losses::{PairLoss, entanglement, idealised_margin, top_k};
+use joust_model::{Llama, SPREAD_ROWS, SequenceBatch};
 use tch::{Kind, Tensor};
 
-use crate::{Objective, Prepared, Result, SequenceBatch, StepMetrics, Trainer, trainer::Known};
+use crate::{Objective, Prepared, Result, StepMetrics, Trainer, trainer::Known};
 
 /// Tokens of the top-k figures, as in the paper.
 const TOP_K: i64 = 10;
@@ -49,9 +49,15 @@ impl Trainer {
                     .map(|a| (p.example.prompt_ids.as_slice(), a.token_ids.as_slice()))
             })
             .collect();
-        let [mass, entropy] = SequenceBatch::new(&sequences, self.device.torch()).top_k(policy, TOP_K);
-        metrics.insert("diagnostics/top_k_mass".into(), mass);
-        metrics.insert("diagnostics/top_k_entropy".into(), entropy);
+        let rows = SequenceBatch::new(&sequences, self.device.torch()).hidden_rows(policy);
+        let parts = rows.split(SPREAD_ROWS, 0).into_iter().map(|rows| {
+            let logits = policy.head(&rows).to_kind(Kind::Float);
+            top_k(&logits, TOP_K.min(logits.size()[1]))
+        });
+        let (masses, entropies): (Vec<_>, Vec<_>) = parts.map(|found| (found.mass, found.entropy)).unzip();
+        for (name, values) in [("diagnostics/top_k_mass", masses), ("diagnostics/top_k_entropy", entropies)] {
+            metrics.insert(name.into(), Tensor::cat(&values, 0).mean(Kind::Double).double_value(&[]));
+        }
     }
 
     /// Measures what a small step on one pair does to log π of both of its answers.

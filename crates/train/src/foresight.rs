@@ -1,11 +1,11 @@
 //! What only some runs need of a whole step before the update: log-probs of its answers and of answers to other prompts, and which pairs
 //! are kept.
 
-use joust_model::Llama;
+use joust_model::{Llama, SequenceBatch};
 use joust_pairs::{Keep, KeepBy, ches};
 use tch::Kind;
 
-use crate::{Foreign, Known, Prepared, Result, SequenceBatch, Trainer, trainer::layout};
+use crate::{Foreign, Known, Prepared, Result, Trainer, trainer::layout};
 
 impl Trainer {
     /// Gives each example the answers of the next prompt of the step, the last one those of the first.

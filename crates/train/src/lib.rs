@@ -3,7 +3,6 @@
 //! It turns lists of examples into updates of weights. What is trained when is the learner's business, not decided here.
 
 mod average;
-mod batch;
 mod checkpoint;
 mod coupling;
 mod diagnose;
@@ -22,7 +21,6 @@ mod single;
 mod trainer;
 
 pub use average::Average;
-pub use batch::{SequenceBatch, sequence_ratings, sequence_scores};
 pub use checkpoint::{Checkpoint, Restored, latest, list, prune};
 pub use error::{Error, Result};
 pub use master::{Master, Settings, Update};

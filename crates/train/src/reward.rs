@@ -1,10 +1,10 @@
 //! Reward models: a step on scores of chosen and rejected answers, and one on ratings of single answers.
 
 use joust_losses::{Margin, attribute_loss, bradley_terry_loss};
-use joust_model::Device;
+use joust_model::{Device, sequence_ratings, sequence_scores};
 use tch::{Kind, Tensor};
 
-use crate::{Error, Master, Result, Update, sequence_ratings, sequence_scores};
+use crate::{Error, Master, Result, Update};
 
 /// Options of the loss.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -1,9 +1,9 @@
 //! Supervised fine-tuning: next-token cross-entropy on completions.
 
-use joust_model::{Device, Llama};
+use joust_model::{Device, Llama, SequenceBatch};
 use tch::Kind;
 
-use crate::{Error, Master, Result, SequenceBatch, Update};
+use crate::{Error, Master, Result, Update};
 
 /// Updates the masters once on (prompt, completion) pairs, in micro-batches.
 ///

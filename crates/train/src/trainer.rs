@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use joust_core::Example;
 use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
-use joust_model::{Device, Llama};
+use joust_model::{Device, Llama, SequenceBatch};
 use joust_pairs::Keep;
 use tch::{Kind, Tensor};
 
 use crate::{
-    Error, Master, Result, SequenceBatch,
+    Error, Master, Result,
     coupling::{Coupled, couple},
     gradient, list, pair, single,
 };
@@ -344,7 +344,7 @@ impl Trainer {
         let rows = sequences.hidden_rows(&policy);
         let logprobs = sequences.logprobs_of(&policy, &rows);
         let token_terms = match self.objective {
-            Objective::Pair(PairLoss::Cringe { k, .. }) => Some(sequences.cringe_terms(&policy, &rows, k as i64)),
+            Objective::Pair(PairLoss::Cringe { k, .. }) => Some(cringe_terms(&policy, &sequences, &rows, k as i64)),
             _ => None,
         };
         let aligned = self.wpo.then(|| sequences.means(&(logprobs.detach() - sequences.spreads(&policy, &rows))).exp());
@@ -368,4 +368,11 @@ impl Trainer {
         loss.backward();
         Ok(())
     }
+}
+
+/// Computes [`joust_losses::cringe_tokens`] of every completion token, float32 `[N]`; carries the gradient and holds all logits until it is
+/// taken.
+fn cringe_terms(model: &Llama, sequences: &SequenceBatch, rows: &Tensor, k: i64) -> Tensor {
+    let logits = model.head(rows).to_kind(Kind::Float);
+    joust_losses::cringe_tokens(&logits, sequences.targets(), k.min(logits.size()[1] - 1))
 }

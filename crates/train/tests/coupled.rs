@@ -2,12 +2,11 @@
 
 use joust_core::{Answer, Example, ExampleSource, Finish, Player, RecordId, Target};
 use joust_losses::{PairLoss, SingleLoss};
-use joust_model::{Device, Llama};
+use joust_model::{Device, Llama, SequenceBatch};
 use joust_pairs::{Keep, KeepBy};
 use joust_testkit::{tiny_config, tiny_weights};
 use joust_train::{
-    AdamWParams, Error, Master, Objective, Prepared, Schedule, ScheduleKind, SequenceBatch, Settings, StepMetrics,
-    Trainer,
+    AdamWParams, Error, Master, Objective, Prepared, Schedule, ScheduleKind, Settings, StepMetrics, Trainer,
 };
 use tch::{Kind, Tensor};
 

@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use joust_core::{Answer, Example, ExampleSource, Finish, Player, RecordId, Target};
 use joust_losses::{GradientLoss, ListLoss, PairLoss};
-use joust_model::{Device, Llama};
+use joust_model::{Device, Llama, SequenceBatch};
 use joust_testkit::{tiny_config, tiny_weights};
-use joust_train::{
-    AdamWParams, Checkpoint, Error, Master, Objective, Schedule, ScheduleKind, SequenceBatch, Settings, Trainer,
-};
+use joust_train::{AdamWParams, Checkpoint, Error, Master, Objective, Schedule, ScheduleKind, Settings, Trainer};
 use tch::{Kind, Tensor};
 
 const VOCAB: i64 = 40;

@@ -7,8 +7,8 @@ use joust_config::judge::{JudgeConfig, RewardModelJudge};
 use joust_core::Prompt;
 use joust_data::Tokenizer;
 use joust_judges::{Opened, Pupil, Scorer};
-use joust_model::{Device, Head, Llama};
-use joust_train::sequence_ratings;
+use joust_model::{Device, Head, Llama, sequence_ratings};
+
 use tch::Tensor;
 use tokio::sync::Mutex;
 

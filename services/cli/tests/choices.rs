@@ -82,6 +82,9 @@ fn weights_shares_and_other_references_and_players_train() {
     }
     let last = run("annotate", &["sampling={ players = [\"policy\"], num_generations = 6, annotate = 2 }"]);
     assert!(last["pairs"].as_f64().expect("a number") <= 4.0, "{last}");
+    let margin = "sampling={ players = [\"policy\"], num_generations = 6, annotate = 2, annotate_by = \"margin\" }";
+    let last = run("annotate_by", &[margin]);
+    assert!(last["pairs"].as_f64().expect("a number") <= 4.0, "{last}");
     let order = r#"judge=[{ name = "style", kind = "players", order = ["styled", "policy"] }]"#;
     let styled = r#"sampling={ players = ["policy", "styled"], style = "Everyone was happy. " }"#;
     let last = run("styled", &[order, styled, "feedback.judge=style", "eval.judge=style"]);

@@ -2,6 +2,7 @@
 //!
 //! It judges and trains nothing. Work done twice gives the same ids, so a crash between sampling and commit loses only time.
 
+mod annotate;
 mod answer;
 mod error;
 
@@ -10,9 +11,9 @@ use std::{sync::Arc, time::Duration};
 use joust_core::{Player, PromptTask, Purpose, RecordId, Release, Rollout, RunId, SCHEMA, Shutdown, encode, failpoint};
 use joust_data::Tokenizer;
 use joust_engine::{Engine, ModelStore, Published, SamplingParams};
-use joust_pairs::annotate::{aepo, similarity};
 use joust_queue::{Consumer, Done, Item, Lease, Leased, Queue, Topic, unpack};
 
+pub use annotate::{Annotate, AnnotateBy};
 pub use answer::{Ask, Models, answer};
 pub use error::{Error, Result};
 
@@ -31,8 +32,8 @@ pub struct Config {
     pub players: Vec<Player>,
     /// Weight of the reference in the player `mixture`, in [0, 1].
     pub mixture_coef: f64,
-    /// Answers of a prompt that are judged, 0 for all: see [`joust_pairs::annotate`].
-    pub annotate: usize,
+    /// Which answers of a prompt are judged; `None` for all.
+    pub annotate: Option<Annotate>,
     /// What comes before the prompts of the player `styled`.
     pub style: String,
     /// How answers are drawn.
@@ -102,8 +103,8 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
     };
     let ask = Ask { params: &config.params, seed: config.seed, players: &config.players, style: &config.style };
     let mut rollouts = answer(&deps.engine, &deps.tokenizer, models, &tasks, &ask).await?;
-    if config.annotate > 0 {
-        rollouts.iter_mut().for_each(|rollout| annotated(rollout, config.annotate));
+    if let Some(annotate) = config.annotate {
+        annotate.choose(&deps.engine, reference, &mut rollouts).await?;
     }
     let topic = Topic::rollouts(&config.run);
     let next = rollouts.iter().map(|rollout| (topic.clone(), item(rollout))).collect();
@@ -112,15 +113,6 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
     deps.queue.commit_when_room(done, next, ROOM).await?;
     failpoint::pass("rollout_after_commit");
     Ok(())
-}
-
-/// Keeps the answers that are worth judging.
-fn annotated(rollout: &mut Rollout, count: usize) {
-    let ids: Vec<&[u32]> = rollout.completions.iter().map(|completion| completion.token_ids.as_slice()).collect();
-    let table: Vec<Vec<f64>> = ids.iter().map(|a| ids.iter().map(|b| similarity(a, b)).collect()).collect();
-    let kept = aepo(&table, count);
-    let mut index = 0..;
-    rollout.completions.retain(|_| index.next().is_some_and(|index| kept.contains(&index)));
 }
 
 /// Waits until the published policy is new enough for the prompt at `position` (R5).

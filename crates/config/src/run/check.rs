@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use joust_core::Player;
 use serde::Serialize;
 
-use super::{Ask, KeepBy, LOSSES, LossName, LossSpec, Reads, ReferenceKind, RunFile, Weight};
+use super::{AnnotateBy, Ask, KeepBy, LOSSES, LossName, LossSpec, Reads, ReferenceKind, RunFile, Sampling, Weight};
 use crate::{
     Error,
     judge::{JudgeConfig, MatrixJudge, Rule, RuleJudge},
@@ -120,6 +120,7 @@ impl RunFile {
             let reason = "it may leave one player without an answer; let one player give all of them, or set 0";
             found.conflict("sampling.annotate", &annotate.to_string(), reason);
         }
+        self.check_annotate_by(found);
         let styled = self.sampling.players.contains(&Player::Styled);
         if styled == self.sampling.style.is_empty() {
             let reason = if styled {
@@ -134,6 +135,24 @@ impl RunFile {
             let reason = "a capacity of 0 keeps nothing to replay; set pairing.replay.capacity or a ratio of 0";
             found.conflict("pairing.replay.ratio", &replay.ratio.to_string(), reason);
         }
+    }
+
+    /// Checks that implicit rewards can be had.
+    fn check_annotate_by(&self, found: &mut Problems<'_>) {
+        let Sampling { annotate, annotate_by, players, .. } = &self.sampling;
+        if *annotate_by != AnnotateBy::Margin {
+            return;
+        }
+        let reason = if *annotate == 0 {
+            "all answers are judged; set sampling.annotate to 2 or more"
+        } else if players.iter().any(|player| *player != Player::Policy) {
+            "the implicit reward is that of the policy's own answers; write sampling.players = [\"policy\"]"
+        } else if self.reference.kind == ReferenceKind::None {
+            "it is measured against the reference; use \"aepo\", or another reference.kind than \"none\""
+        } else {
+            return;
+        };
+        found.conflict("sampling.annotate_by", "margin", reason);
     }
 
     fn check_loss(&self, found: &mut Problems<'_>) {

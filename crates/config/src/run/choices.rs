@@ -76,6 +76,17 @@ pub(crate) enum PlayerName {
     Styled,
 }
 
+/// What the answers that reach the judge are chosen by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AnnotateBy {
+    /// They stand best for all and are least alike (AEPO).
+    #[default]
+    Aepo,
+    /// Their implicit rewards are closest: the policy has not decided between them.
+    Margin,
+}
+
 /// What the judge is asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -17,7 +17,9 @@ mod loss;
 mod sampling;
 
 pub(crate) use check::Problems;
-pub use choices::{Ask, Filter, KeepBy, Label, LossName, Preset, ReferenceKind, ReplayOrder, Select, Weight};
+pub use choices::{
+    AnnotateBy, Ask, Filter, KeepBy, Label, LossName, Preset, ReferenceKind, ReplayOrder, Select, Weight,
+};
 pub use complete::Point;
 pub use data::{Data, Dtype, Lora, OnError, Policy};
 pub use eval::{Eval, Output, Pipeline, Stop};

@@ -4,7 +4,7 @@ use joust_core::Player;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::choices::{Ask, Filter, KeepBy, Label, PlayerName, ReplayOrder, Select, Weight};
+use super::choices::{AnnotateBy, Ask, Filter, KeepBy, Label, PlayerName, ReplayOrder, Select, Weight};
 
 /// Who answers, how often and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,10 +16,11 @@ pub struct Sampling {
     /// Answers to each prompt. More find better pairs and cost in proportion; 1 leaves nothing to compare.
     #[schemars(range(min = 2, max = 1024))]
     pub num_generations: u32,
-    /// Answers of each prompt that reach the judge: those that stand best for all and are least alike (AEPO); 0 is all of them. Few save a
-    /// costly judge and lose some of the best pairs.
+    /// Answers of each prompt that reach the judge; 0 is all of them. Few save a costly judge and lose some of the best pairs.
     #[schemars(range(max = 1024))]
     pub annotate: u32,
+    /// What those answers are chosen by.
+    pub annotate_by: AnnotateBy,
     /// Weight in [0, 1] of the reference in the player `mixture`; 0 is the policy, 1 the reference. Nash-MD's paper found 0.125 to
     /// 0.375 best.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -58,6 +59,7 @@ impl Default for Sampling {
             players: vec![Player::Policy; 2],
             num_generations: 2,
             annotate: 0,
+            annotate_by: AnnotateBy::default(),
             mixture_coef: 0.125,
             ema_decay: 0.999,
             style: String::new(),

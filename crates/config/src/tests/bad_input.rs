@@ -389,6 +389,22 @@ fn choices_that_need_others_say_why() {
             "sampling.annotate = 2",
             "it may leave one player without an answer",
         ),
+        (vec!["sampling.annotate_by=margin"], "sampling.annotate_by = margin", "set sampling.annotate to 2 or more"),
+        (
+            vec![
+                "sampling={ players=[\"policy\"], num_generations=4, annotate=2, annotate_by=\"margin\" }",
+                "reference.kind=none",
+                "eval.stop.max_kl=0",
+                "loss={name=\"simpo\"}",
+            ],
+            "sampling.annotate_by = margin",
+            "it is measured against the reference",
+        ),
+        (
+            vec!["sampling={ players=[\"past\"], num_generations=4, annotate=2, annotate_by=\"margin\" }"],
+            "sampling.annotate_by = margin",
+            "the policy's own answers",
+        ),
         (
             vec!["loss={name=\"kto\"}", "pairing={ select=\"single\", keep={ share=0.5 } }"],
             "pairing.keep.share = 0.5",

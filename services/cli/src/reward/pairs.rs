@@ -4,8 +4,8 @@ use anyhow::ensure;
 use joust_config::{MarginUse, RewardFile};
 use joust_data::{Preference, Tokenizer, read_preferences, split_by};
 use joust_losses::Margin;
-use joust_model::{Device, ModelConfig, Weights};
-use joust_train::{Master, RewardLoss, RewardPair, reward_step, sequence_scores};
+use joust_model::{Device, ModelConfig, Weights, sequence_scores};
+use joust_train::{Master, RewardLoss, RewardPair, reward_step};
 
 use super::{report, train_loop};
 use crate::sft::on_error;

@@ -3,8 +3,8 @@
 use anyhow::ensure;
 use joust_config::RewardFile;
 use joust_data::{Rating, Tokenizer, read_ratings, split_by};
-use joust_model::{Device, ModelConfig, Weights};
-use joust_train::{Master, RatedSequence, rating_step, sequence_ratings};
+use joust_model::{Device, ModelConfig, Weights, sequence_ratings};
+use joust_train::{Master, RatedSequence, rating_step};
 
 use super::{report, train_loop};
 use crate::sft::on_error;

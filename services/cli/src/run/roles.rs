@@ -23,7 +23,7 @@ use super::{
     assemble::{Parts, sampling},
     observer::{RunObserver, archive},
     prompts::PromptStream,
-    settings::{keep, learner_config, objective, rules},
+    settings::{annotate, keep, learner_config, objective, rules},
 };
 use crate::{evaluation::Evaluator, model::scored, optim};
 
@@ -149,7 +149,7 @@ fn spawn_rollout(
         run: run.name.clone(),
         players: run.sampling.players.clone(),
         mixture_coef: run.sampling.mixture_coef,
-        annotate: run.sampling.annotate as usize,
+        annotate: annotate(run),
         style: run.sampling.style.clone(),
         params: sampling(run, &parts.model),
         seed: run.seed,

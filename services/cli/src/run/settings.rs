@@ -6,6 +6,7 @@ use joust_config::{
 };
 use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
 use joust_pairs::{Filter, Keep, KeepBy, Label, PairingRules, Select, Weight};
+use joust_rollout::{Annotate, AnnotateBy};
 use joust_train::Objective;
 
 use super::assemble::Parts;
@@ -83,6 +84,16 @@ pub(super) fn keep(run: &RunFile) -> Option<Keep> {
     };
     let share = run.pairing.keep.share;
     (share < 1.0).then_some(Keep { by, share })
+}
+
+/// Builds which answers are judged; `None` for all.
+pub(super) fn annotate(run: &RunFile) -> Option<Annotate> {
+    let by = match run.sampling.annotate_by {
+        joust_config::run::AnnotateBy::Aepo => AnnotateBy::Aepo,
+        joust_config::run::AnnotateBy::Margin => AnnotateBy::Margin,
+    };
+    let count = run.sampling.annotate as usize;
+    (count > 0).then_some(Annotate { count, by })
 }
 
 /// Builds the rules of pairing.

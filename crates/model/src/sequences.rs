@@ -1,10 +1,11 @@
 //! Sequences side by side: right padding, the rows that predict completion tokens, and sums by sequence.
 
-use joust_model::{Llama, sequence_logprobs};
 use tch::{Kind, Tensor};
 
+use crate::{Llama, sequence_logprobs};
+
 /// Rows whose logits are held at once where they are read whole.
-const SPREAD_ROWS: i64 = 256;
+pub const SPREAD_ROWS: i64 = 256;
 
 /// Prompts with completions, padded on the right; masks come from lengths, never from the padding id.
 #[derive(Debug)]
@@ -45,6 +46,11 @@ impl SequenceBatch {
             owners: tensor(&owners),
             lengths: sequences.iter().map(|(_, completion)| completion.len()).collect(),
         }
+    }
+
+    /// Returns the predicted ids, `[N]`, int64.
+    pub fn targets(&self) -> &Tensor {
+        &self.targets
     }
 
     /// Returns B.
@@ -89,24 +95,6 @@ impl SequenceBatch {
         };
         let spreads: Vec<Tensor> = rows.split(SPREAD_ROWS, 0).into_iter().map(spread).collect();
         Tensor::cat(&spreads, 0)
-    }
-
-    /// Computes the means over all completion tokens of mass and entropy in bits of the `k` most probable tokens, see [`joust_losses::top_k`].
-    pub fn top_k(&self, model: &Llama, k: i64) -> [f64; 2] {
-        let _no_grad = tch::no_grad_guard();
-        let sums = self.hidden_rows(model).split(SPREAD_ROWS, 0).into_iter().fold([0.0, 0.0], |sums, rows| {
-            let logits = model.head(&rows).to_kind(Kind::Float);
-            let found = joust_losses::top_k(&logits, k.min(logits.size()[1]));
-            [sums[0] + total(&found.mass), sums[1] + total(&found.entropy)]
-        });
-        sums.map(|sum| sum / self.targets.numel().max(1) as f64)
-    }
-
-    /// Computes [`joust_losses::cringe_tokens`] of every completion token, float32 `[N]`; carries the gradient and holds all logits until it is
-    /// taken.
-    pub fn cringe_terms(&self, model: &Llama, rows: &Tensor, k: i64) -> Tensor {
-        let logits = model.head(rows).to_kind(Kind::Float);
-        joust_losses::cringe_tokens(&logits, &self.targets, k.min(logits.size()[1] - 1))
     }
 
     /// Sums the last hidden states that predict each completion token by sequence, float32 `[B, H]`.
@@ -162,10 +150,6 @@ impl SequenceBatch {
     pub fn logps(&self, model: &Llama) -> Tensor {
         self.sums(&self.token_logprobs(model))
     }
-}
-
-fn total(values: &Tensor) -> f64 {
-    values.sum(Kind::Double).double_value(&[])
 }
 
 /// Computes the scalar score of each sequence from its last token, float32 `[B]`; of a model with several labels the first.
