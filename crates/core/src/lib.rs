@@ -18,7 +18,7 @@ pub use model_set::{ModelRef, ModelSet, Player};
 pub use prompt::{Message, Prompt};
 pub use records::{
     Answer, Completion, DropReason, Example, ExampleSource, Finish, Judgement, JudgementStatus, JudgementValue,
-    Manifest, Outcome, PromptTask, Provenance, Purpose, Rollout, SCHEMA, Target, decode, encode,
+    Manifest, Outcome, PromptTask, Provenance, Purpose, Rationale, Rollout, SCHEMA, Target, decode, encode,
 };
 pub use release::{Progress, Release};
 pub use shutdown::Shutdown;

@@ -134,6 +134,9 @@ pub struct Judgement {
     pub detail: Option<String>,
     /// Present iff the status is OK.
     pub value: Option<JudgementValue>,
+    /// What the judge writes about each candidate, in their order; empty where it was not asked to or has nothing to say.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Who said so.
     pub provenance: Provenance,
 }
@@ -208,6 +211,15 @@ pub enum Target {
     },
 }
 
+/// Why one answer is better than the other, as the judge wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rationale {
+    /// The prompt with both answers, the better one first, and the question.
+    pub prompt: Prompt,
+    /// The reason.
+    pub text: String,
+}
+
 /// One unit of training: a prompt, its contrasted answers and what is known about them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Example {
@@ -219,6 +231,9 @@ pub struct Example {
     pub answers: Vec<Answer>,
     /// What the loss is told.
     pub target: Target,
+    /// Why the first of two answers is the better one, where the run trains on reasons and the judge wrote one.
+    #[serde(default)]
+    pub rationale: Option<Rationale>,
     /// Factor on the example's loss; 1 unless a weighting says otherwise.
     pub weight: f64,
     /// Policy version of the oldest token of its answers.
@@ -246,7 +261,7 @@ pub struct Outcome {
     pub dropped: Option<DropReason>,
     /// Pairs left out by reason while others of the same prompt were kept.
     pub left_out: Vec<(DropReason, u32)>,
-    /// Score of every answer after penalties, by sample index; empty when the judge gave none.
+    /// Score of every judged answer after penalties, in their order; empty when the judge gave none.
     pub scores: Vec<f64>,
     /// Share of the answers that ended in EOS, in [0, 1].
     pub eos_share: f64,

@@ -105,6 +105,7 @@ fn judge(game: &Game, answers: &[(Player, usize)]) -> Judgement {
         status: JudgementStatus::Ok,
         detail: None,
         value: Some(JudgementValue::Matrix(answers.iter().flat_map(row).collect())),
+        notes: Vec::new(),
         provenance: Provenance {
             judge: game.name.to_owned(),
             config_hash: String::new(),
@@ -123,13 +124,14 @@ fn prepare(game: &Game, rollout: &Rollout, rules: &PairingRules, reference: &[f6
     let prepared = |mut example: joust_core::Example| {
         example.weight = weight;
         let known = example.answers.iter().map(|answer| known(answer.token_ids[0])).collect();
-        Prepared { example, known, foreign: Vec::new() }
+        Prepared::new(example, known)
     };
     outcome.examples.into_iter().map(prepared).collect()
 }
 
 fn rules(select: Select, label: Label, seed: u64) -> PairingRules {
     PairingRules {
+        rationale: None,
         select,
         filters: Vec::new(),
         label,

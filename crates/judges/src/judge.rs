@@ -50,6 +50,8 @@ pub struct CallContext {
     pub deadline: Instant,
     /// Times these items were asked before; a keyed draw of a later attempt differs.
     pub attempt: u32,
+    /// Whether the judge is to write about each candidate, if it can.
+    pub notes: bool,
 }
 
 /// Compares or scores answers.
@@ -86,6 +88,6 @@ impl JudgeItem {
 impl CallContext {
     /// Starts a first call.
     pub fn new(seed: u64, deadline: Instant) -> Self {
-        Self { seed, deadline, attempt: 0 }
+        Self { seed, deadline, attempt: 0, notes: false }
     }
 }

@@ -40,6 +40,16 @@ impl Rule {
         Ok(Self { provenance, checks, scale: config.scale })
     }
 
+    /// Writes which rules an answer met and what each gave.
+    pub fn note(&self, candidate: &Candidate) -> String {
+        let words = Words::of(&candidate.text);
+        let met =
+            self.checks.iter().map(|check| (check, check.score(candidate, &words))).filter(|(_, score)| *score != 0.0);
+        let parts: Vec<String> =
+            met.map(|(check, score)| format!("{} ({score:+.1})", check.describe(candidate, &words))).collect();
+        if parts.is_empty() { "nothing of note".to_owned() } else { parts.join(", ") }
+    }
+
     /// Computes the score of an answer: the sum over the rules, no unit, higher is better.
     pub fn score(&self, candidate: &Candidate) -> f64 {
         let words = Words::of(&candidate.text);
@@ -73,6 +83,24 @@ impl Check {
             RuleConfig::EndsWith(EndsWithRule { ends_with, score }) => {
                 Ok(Self::EndsWith { regex: compile(ends_with, r"\z")?, score: *score })
             }
+        }
+    }
+
+    /// Says what the rule found in an answer, as a phrase whose subject is the answer.
+    fn describe(&self, candidate: &Candidate, words: &Words) -> String {
+        match self {
+            Self::Pattern { regex, .. } => {
+                let mut found: Vec<&str> = regex.find_iter(&candidate.text).map(|found| found.as_str()).collect();
+                found.dedup();
+                format!("says {:?}", found.join(" "))
+            }
+            Self::Words { lexicon, .. } => format!("says {}", lexicon.found(words).join(" ")),
+            Self::Length(range) => match range.unit {
+                LengthUnit::Tokens => format!("has {} tokens", candidate.token_count),
+                LengthUnit::Words => format!("has {} words", candidate.text.split_whitespace().count()),
+            },
+            Self::Repetition(_) => "repeats itself".to_owned(),
+            Self::EndsWith { .. } => "ends as it should".to_owned(),
         }
     }
 
@@ -111,11 +139,16 @@ impl Judge for Rule {
         &self.provenance.config_hash
     }
 
-    async fn judge(&self, items: &[JudgeItem], _call: &CallContext) -> Vec<Judgement> {
+    async fn judge(&self, items: &[JudgeItem], call: &CallContext) -> Vec<Judgement> {
         let verdict = |item: &JudgeItem| {
             check(item)?;
             from_scores(item.ask, item.candidates.iter().map(|candidate| self.score(candidate)).collect(), self.scale)
         };
-        items.iter().map(|item| judgement(verdict(item), &self.provenance)).collect()
+        let notes = |item: &JudgeItem| match call.notes {
+            true => item.candidates.iter().map(|candidate| self.note(candidate)).collect(),
+            false => Vec::new(),
+        };
+        let judged = |item| Judgement { notes: notes(item), ..judgement(verdict(item), &self.provenance) };
+        items.iter().map(judged).collect()
     }
 }

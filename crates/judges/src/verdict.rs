@@ -24,8 +24,12 @@ impl Failure {
 pub(crate) fn judgement(verdict: Verdict, provenance: &Provenance) -> Judgement {
     let provenance = provenance.clone();
     match verdict {
-        Ok(value) => Judgement { status: JudgementStatus::Ok, detail: None, value: Some(value), provenance },
-        Err(Failure { status, detail }) => Judgement { status, detail: Some(detail), value: None, provenance },
+        Ok(value) => {
+            Judgement { status: JudgementStatus::Ok, detail: None, value: Some(value), notes: Vec::new(), provenance }
+        }
+        Err(Failure { status, detail }) => {
+            Judgement { status, detail: Some(detail), value: None, notes: Vec::new(), provenance }
+        }
     }
 }
 

@@ -52,6 +52,13 @@ impl Lexicon {
         Ok(Self(weights))
     }
 
+    /// Lists the words that occur and weigh, each once, in the order of the text.
+    pub(crate) fn found<'a>(&self, words: &'a Words) -> Vec<&'a str> {
+        let weighs = |word: &&str| self.0.get(*word).is_some_and(|weight| *weight != 0.0);
+        let mut seen = HashSet::new();
+        words.0.iter().map(String::as_str).filter(weighs).filter(|word| seen.insert(*word)).collect()
+    }
+
     /// Sums the weights of the words that occur, each at most `max_count` times.
     pub(crate) fn sum(&self, words: &Words, max_count: u32) -> f64 {
         let mut counts: HashMap<&str, u32> = HashMap::new();

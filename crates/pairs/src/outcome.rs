@@ -3,8 +3,8 @@
 use std::{cmp::Ordering, collections::BTreeMap};
 
 use joust_core::{
-    Answer, Completion, DropReason, Example, ExampleSource, Finish, Judgement, Outcome, Player, RecordId, Rollout,
-    SCHEMA, Target,
+    Answer, Completion, DropReason, Example, ExampleSource, Finish, Judgement, Message, Outcome, Player, Prompt,
+    Rationale, RecordId, Rollout, SCHEMA, Target,
 };
 
 use crate::{Filter, Label, PairingRules, Select, beliefs::Beliefs, select, targets};
@@ -15,6 +15,8 @@ pub(crate) struct Judged<'a> {
     pub(crate) beliefs: &'a Beliefs,
     pub(crate) rules: &'a PairingRules,
     judge_hash: &'a str,
+    /// What the judge wrote about each answer; empty where it wrote nothing.
+    notes: &'a [String],
 }
 
 /// A pair in order, with the probability that the first is the better one.
@@ -42,7 +44,7 @@ pub fn outcome_of(rollout: &Rollout, judgement: &Judgement, rules: &PairingRules
     };
     let key = (rules.seed, rollout.task.position);
     let beliefs = if rules.label == Label::Sampled { beliefs.drawn(key) } else { beliefs };
-    let judged = Judged { rollout, beliefs: &beliefs, rules, judge_hash };
+    let judged = Judged { rollout, beliefs: &beliefs, rules, judge_hash, notes: &judgement.notes };
     let mut refused: BTreeMap<DropReason, u32> = BTreeMap::new();
     let examples = match rules.select {
         Select::Opponent => targets::opponents(&judged, &mut refused),
@@ -61,7 +63,8 @@ fn pairs(judged: &Judged<'_>, refused: &mut BTreeMap<DropReason, u32>) -> Vec<Ex
         match accept(judged, (i, j)) {
             Ok(Ordered { chosen, rejected, p, win_rates }) => {
                 let members = [chosen, rejected];
-                examples.push(example(judged, &members, &members, Target::Pair { p, win_rates }));
+                let example = example(judged, &members, &members, Target::Pair { p, win_rates });
+                examples.push(Example { rationale: rationale(judged, chosen, rejected), ..example });
             }
             Err(reason) => *refused.entry(reason).or_default() += 1,
         }
@@ -158,11 +161,34 @@ pub(crate) fn example(judged: &Judged<'_>, members: &[usize], seen: &[usize], ta
         prompt_ids: rollout.prompt_ids.clone(),
         answers: members.iter().map(member).collect(),
         target,
+        rationale: None,
         weight: 1.0,
         policy_version: policy_version(&completions),
         source: ExampleSource::Online,
         judge_hash: (*judge_hash).to_owned(),
     }
+}
+
+/// Writes the reason why one answer is better than another, if the run trains on reasons and the judge wrote about both.
+fn rationale(judged: &Judged<'_>, chosen: usize, rejected: usize) -> Option<Rationale> {
+    let question = judged.rules.rationale.as_ref()?;
+    let (better, worse) = (judged.notes.get(chosen)?, judged.notes.get(rejected)?);
+    let [first, second] = [chosen, rejected].map(|i| &judged.rollout.completions[i].text);
+    let prompt = match &judged.rollout.task.prompt {
+        Prompt::Text(text) => Prompt::Text(format!("{text}{first}\n\n{text}{second}\n\n{question}")),
+        Prompt::Chat(messages) => {
+            let asked = format!("First answer:\n{first}\n\nSecond answer:\n{second}\n\n{question}");
+            let asked = Message { role: "user".to_owned(), content: asked };
+            // Two messages of one role in a row are refused by many templates.
+            let mut messages = messages.clone();
+            match messages.last_mut().filter(|last| last.role == "user") {
+                Some(last) => last.content = format!("{}\n\n{}", last.content, asked.content),
+                None => messages.push(asked),
+            }
+            Prompt::Chat(messages)
+        }
+    };
+    Some(Rationale { prompt, text: format!(" The first {better}. The second {worse}.") })
 }
 
 fn answer(completion: &Completion, score: Option<f64>) -> Answer {

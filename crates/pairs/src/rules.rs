@@ -78,6 +78,8 @@ pub struct PairingRules {
     pub score_scale: f64,
     /// Probability of preference that [`Select::Rejection`] asks for, in [1/2, 1); 0.85 in RS-DPO.
     pub threshold: f64,
+    /// What is asked about a pair whose judge wrote notes, so that its reasons are trained on; `None` trains on none.
+    pub rationale: Option<String>,
     /// Prompts of the run, for [`Select::Curriculum`].
     pub positions: u64,
     /// Seed of the run, for [`Select::MaxRandom`].

@@ -45,7 +45,7 @@ fn distinct(k: u32) -> Rollout {
 fn judged(value: JudgementValue) -> Judgement {
     let provenance =
         Provenance { judge: "main".into(), config_hash: "hash".into(), backend: "rule".into(), retries: 0 };
-    Judgement { status: JudgementStatus::Ok, detail: None, value: Some(value), provenance }
+    Judgement { status: JudgementStatus::Ok, detail: None, value: Some(value), notes: Vec::new(), provenance }
 }
 
 fn scores(values: &[f64]) -> Judgement {
@@ -62,6 +62,7 @@ fn rules(select: Select, label: Label) -> PairingRules {
         score_scale: 1.0,
         positions: 12,
         threshold: 0.85,
+        rationale: None,
         seed: 7,
     }
 }

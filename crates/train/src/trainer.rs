@@ -9,7 +9,7 @@ use joust_pairs::Keep;
 use tch::{Kind, Tensor};
 
 use crate::{
-    Error, Master, Result,
+    Error, Master, Reasons, Result,
     coupling::{Coupled, couple},
     gradient, list, pair, single,
 };
@@ -36,6 +36,15 @@ pub struct Prepared {
     pub known: Vec<Known>,
     /// Answers to another prompt of the step, for KTO; else empty.
     pub foreign: Vec<Foreign>,
+    /// Tokens of the reason's prompt and of the reason, where one is trained on.
+    pub reason: Option<(Vec<u32>, Vec<u32>)>,
+}
+
+impl Prepared {
+    /// Starts from what every loss reads.
+    pub fn new(example: Example, known: Vec<Known>) -> Self {
+        Self { example, known, foreign: Vec::new(), reason: None }
+    }
 }
 
 /// An answer to another prompt, as an answer to this one.
@@ -74,6 +83,8 @@ pub struct Trainer {
     pub keep: Option<Keep>,
     /// Whether pairs are weighed by how probable the policy finds both answers now (WPO, <https://arxiv.org/abs/2406.11827>).
     pub wpo: bool,
+    /// How the judge's reasons are trained on; `None` leaves them alone.
+    pub reasons: Option<Reasons>,
     pub(crate) objective: Objective,
     pub(crate) device: Device,
 }
@@ -230,7 +241,7 @@ pub(crate) fn layout<'a>(examples: impl Iterator<Item = &'a Example>, device: &D
 impl Trainer {
     /// Trains `master` with `objective`, taking the device's permit for each micro-batch.
     pub fn new(master: Master, objective: Objective, device: Device) -> Self {
-        Self { master, critic: None, keep: None, wpo: false, objective, device }
+        Self { master, critic: None, keep: None, wpo: false, reasons: None, objective, device }
     }
 
     /// Lists the trained weights with the prefix of their names in a checkpoint.
@@ -282,10 +293,11 @@ impl Trainer {
             };
             let mut prepare = |example: Example| {
                 let known = example.answers.iter().map(|answer| known(answer.token_ids.len())).collect();
-                Prepared { example, known, foreign: Vec::new() }
+                Prepared::new(example, known)
             };
             prepared.push(examples.into_iter().map(&mut prepare).collect::<Vec<_>>());
         }
+        self.encode_reasons(&mut prepared)?;
         match (&self.objective, reference) {
             (Objective::Gradient(loss), _) => gradient::advantages(loss, &mut prepared)?,
             (Objective::Single(SingleLoss::Kto { .. }), Some(reference)) => self.exchange(reference, &mut prepared)?,
@@ -366,7 +378,7 @@ impl Trainer {
         }
         sums.add_part("loss", value);
         loss.backward();
-        Ok(())
+        self.accumulate_reasons(batch, totals, sums)
     }
 }
 

@@ -1,12 +1,12 @@
 //! Losses whose examples are coupled, or are single answers, through the trainer: what a step takes from all of it, and what it refuses.
 
-use joust_core::{Answer, Example, ExampleSource, Finish, Player, RecordId, Target};
+use joust_core::{Answer, Example, ExampleSource, Finish, Player, Prompt, Rationale, RecordId, Target};
 use joust_losses::{PairLoss, SingleLoss};
 use joust_model::{Device, Llama, SequenceBatch};
 use joust_pairs::{Keep, KeepBy};
 use joust_testkit::{tiny_config, tiny_weights};
 use joust_train::{
-    AdamWParams, Error, Master, Objective, Prepared, Schedule, ScheduleKind, Settings, StepMetrics, Trainer,
+    AdamWParams, Error, Master, Objective, Prepared, Reasons, Schedule, ScheduleKind, Settings, StepMetrics, Trainer,
 };
 use tch::{Kind, Tensor};
 
@@ -30,6 +30,7 @@ fn example(i: usize, answers: usize, target: Target) -> Example {
         prompt_ids: ids(i + 100, 2 + i % 5),
         answers: (0..answers).map(answer).collect(),
         target,
+        rationale: None,
         weight: 1.0,
         policy_version: 0,
         source: ExampleSource::Online,
@@ -342,4 +343,54 @@ fn measuring_changes_nothing() {
     measured.diagnose(&same).expect("measured");
     assert_eq!(plain.step(&step).expect("finite"), measured.step(&same).expect("finite"));
     assert_eq!(largest_difference(&plain.master, &measured.master), 0.0);
+}
+
+/// Takes steps on pairs of which all but the second have a reason; that of the third does not fit the context.
+fn reasoned(sizes: &[usize], gamma: f64) -> (Trainer, Vec<StepMetrics>) {
+    let (mut trainer, reference) = trainer_of(DPO);
+    let encode = |rationale: &Rationale| {
+        Ok((ids(rationale.text.len(), 4), ids(rationale.text.len() + 50, reason_tokens(rationale))))
+    };
+    trainer.reasons = Some(Reasons { gamma, log_sigmoid: false, encode: Box::new(encode) });
+    let mut examples = examples(&DPO).into_iter().enumerate().map(|(i, example)| {
+        let rationale = Rationale { prompt: Prompt::Text(String::new()), text: "r".repeat(i) };
+        Example { rationale: (i != 1).then_some(rationale), ..example }
+    });
+    let cut = sizes.iter().map(|size| examples.by_ref().take(*size).collect()).collect();
+    let prepared = trainer.prepare(&reference, cut).expect("it fits");
+    let metrics = (0..3).map(|_| trainer.step(&prepared).expect("finite")).collect();
+    (trainer, metrics)
+}
+
+fn reason_tokens(rationale: &Rationale) -> usize {
+    if rationale.text.len() == 2 { 200 } else { 3 + rationale.text.len() }
+}
+
+#[test]
+fn reasons_are_trained_beside_the_preference() {
+    let (trainer, metrics) = reasoned(&[8], 0.5);
+    let (start, _) = trainer_of(DPO);
+    let (_, plain) = {
+        let (mut plain, reference) = trainer_of(DPO);
+        let prepared = plain.prepare(&reference, vec![examples(&DPO)]).expect("it fits");
+        let metrics = plain.step(&prepared).expect("finite");
+        (plain, metrics)
+    };
+    let nll = |trainer: &Trainer, i: usize| {
+        let model = trainer.master.model().expect("weights are whole");
+        -logp(&model, &ids(i, 4), &ids(i + 50, 3 + i)) / (3 + i) as f64
+    };
+    let with = [0, 3, 4, 5, 6, 7];
+    let mean: f64 = with.iter().map(|i| nll(&start, *i)).sum::<f64>() / 8.0;
+    assert!((metrics[0]["loss"] - plain["loss"] - 0.5 * mean).abs() < 1e-5, "{mean} {:?} {plain:?}", metrics[0]);
+    assert_eq!(metrics[0]["rationales/trained"], 6.0);
+    assert!((metrics[0]["rationales/nll"] - mean * 8.0 / 6.0).abs() < 1e-5);
+    assert!(with.iter().map(|i| nll(&trainer, *i)).sum::<f64>() < with.iter().map(|i| nll(&start, *i)).sum::<f64>());
+    for sizes in [vec![2; 4], vec![1, 4, 3]] {
+        let (cut, cut_metrics) = reasoned(&sizes, 0.5);
+        assert!(largest_difference(&trainer.master, &cut.master) < 1e-4, "{sizes:?}");
+        for (name, value) in &metrics[2] {
+            assert!((cut_metrics[2][name] - value).abs() < 1e-4 * value.abs().max(1.0), "{sizes:?} {name}");
+        }
+    }
 }

@@ -27,6 +27,7 @@ fn example(i: usize, answers: Vec<Answer>, target: Target) -> Example {
         prompt_ids: ids(i + 100, 2 + i % 5),
         answers,
         target,
+        rationale: None,
         weight: 1.0,
         policy_version: 0,
         source: ExampleSource::Online,

@@ -41,6 +41,7 @@ fn example(i: usize) -> Example {
         prompt_ids: ids(i + 100, 2 + i % 5),
         answers: vec![answer(0), answer(1)],
         target: Target::Pair { p: if i.is_multiple_of(3) { 0.8 } else { 1.0 }, win_rates: None },
+        rationale: None,
         weight: 1.0 + i as f64 / 8.0,
         policy_version: 0,
         source: ExampleSource::Online,

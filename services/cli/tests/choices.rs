@@ -89,6 +89,9 @@ fn weights_shares_and_other_references_and_players_train() {
     let styled = r#"sampling={ players = ["policy", "styled"], style = "Everyone was happy. " }"#;
     let last = run("styled", &[order, styled, "feedback.judge=style", "eval.judge=style"]);
     assert_eq!(last["objective/scores_margin"].as_f64(), Some(1.0), "the styled answer is always chosen: {last}");
+    let last = run("rationale", &["feedback.rationale={ weight = 0.01 }", "learner.prompts_per_step=16"]);
+    let count = last["rationales/trained"].as_f64().expect("a number");
+    assert!(count >= 1.0 && last["rationales/nll"].as_f64().is_some_and(|nll| nll > 0.0), "{last}");
     run("ema", &["reference.kind=ema", "sampling.ema_decay=0.5"]);
     run("past", &[r#"sampling.players=["policy", "past"]"#]);
     let last = run("none", &["reference.kind=none", "loss={ name = \"simpo\" }"]);

@@ -92,6 +92,7 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
     }
     let items: Vec<JudgeItem> = rollouts.iter().map(|rollout| JudgeItem::of(rollout, config.ask)).collect();
     let call = CallContext::new(config.seed, Instant::now() + config.timeout);
+    let call = CallContext { notes: config.rules.rationale.is_some(), ..call };
     let judgements = deps.judge.judge(&items, &call).await;
     let outcomes: Vec<Outcome> = rollouts
         .iter()

@@ -193,6 +193,15 @@ impl RunFile {
             let reason = "it is measured against the reference; use \"ches\", or another reference.kind than \"none\"";
             found.conflict("pairing.keep.by", &name_of(&pairing.keep.by), reason);
         }
+        let written = self.feedback.rationale.weight;
+        if written > 0.0 && !pairs {
+            let reason = format!("reasons belong to pairs, and the loss {name} reads {}; set 0", spec.reads.describe());
+            found.conflict("feedback.rationale.weight", &written.to_string(), &reason);
+        }
+        if written > 0.0 && !matches!(self.training_judge(), Some(JudgeConfig::Rule(_))) {
+            let reason = "the judge writes no reasons; use one of kind \"rule\", or set 0";
+            found.conflict("feedback.rationale.weight", &written.to_string(), reason);
+        }
         for weight in pairing.weights.iter().filter(|weight| **weight != Weight::Staleness && !pairs) {
             let reason = format!("it weighs pairs, and the loss {name} reads {}; remove it", spec.reads.describe());
             found.conflict("pairing.weights", &name_of(weight), &reason);

@@ -82,6 +82,27 @@ pub struct Feedback {
     pub label: Label,
     /// Name of the judge; the only `[[judge]]` when there is just one.
     pub judge: String,
+    /// Training on the judge's reasons beside its preference.
+    pub rationale: RationaleTerm,
+}
+
+/// What the judge writes about two answers, as a term of the loss: the policy learns to say why the chosen one is better.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RationaleTerm {
+    /// Factor on the mean negative log-prob of a reason's tokens, γ; 0 trains on none. The authors took 0.001.
+    #[schemars(range(min = 0.0))]
+    pub weight: f64,
+    /// Text that stands between the two answers and the reason.
+    pub question: String,
+    /// Takes −log σ(γ·log π(reason)) as the authors' code does.
+    pub log_sigmoid: bool,
+}
+
+impl Default for RationaleTerm {
+    fn default() -> Self {
+        Self { weight: 0.0, question: "Why is the first better than the second?".into(), log_sigmoid: false }
+    }
 }
 
 /// Which answers are contrasted.

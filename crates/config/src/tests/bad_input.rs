@@ -389,6 +389,11 @@ fn choices_that_need_others_say_why() {
             "sampling.annotate = 2",
             "it may leave one player without an answer",
         ),
+        (
+            vec!["feedback.rationale.weight=0.1", "judge=[{ name=\"main\", kind=\"oracle\", words={ a=1.0 } }]"],
+            "feedback.rationale.weight = 0.1",
+            "the judge writes no reasons",
+        ),
         (vec!["sampling.annotate_by=margin"], "sampling.annotate_by = margin", "set sampling.annotate to 2 or more"),
         (
             vec![

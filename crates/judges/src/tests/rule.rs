@@ -96,3 +96,21 @@ fn a_bad_pattern_is_named() {
     let words = r#"[{ "words": { "two words": 1.0 } }]"#;
     assert!(matches!(judge(words).err(), Some(Error::Word { word, .. }) if word == "two words"));
 }
+
+#[tokio::test]
+async fn notes_say_what_each_rule_found_where_they_are_wanted() {
+    let rules = r#"[{ "words": { "happy": 1.0, "sad": -2.0, "and": 0.0 } }, { "pattern": "o+ps", "score": -0.5 },
+        { "length": { "min": 3, "max": 9, "score": 1.0 } }, { "ends_with": "[.]", "score": 1.0 }, { "repetition": { "ngram": 1, "penalty": 2.0 } }]"#;
+    let judge = judge(rules).expect("valid");
+    let note = |text: &str| judge.note(&candidate(text));
+    assert_eq!(
+        note("Happy and happy, not sad."),
+        "says happy sad (-1.0), has 5 words (+1.0), ends as it should (+1.0), repeats itself (-0.4)"
+    );
+    assert_eq!(note("Oops ooops"), "says \"ops ooops\" (-0.5)");
+    assert_eq!(note("well"), "nothing of note");
+    let asked = [item(1, Ask::Score, &["well", "Happy"])];
+    assert!(judge.judge(&asked, &call()).await[0].notes.is_empty());
+    let noted = judge.judge(&asked, &crate::CallContext { notes: true, ..call() }).await;
+    assert_eq!(noted[0].notes, ["nothing of note", "says happy (+1.0)"]);
+}

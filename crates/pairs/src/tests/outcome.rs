@@ -246,3 +246,35 @@ fn weights_fall_with_age_and_with_doubt() {
     unscored.target = joust_core::Target::Pair { p: 0.8, win_rates: None };
     assert_eq!(weight_of(&[Weight::ScoreGap], &unscored, 0), 0.8);
 }
+
+#[test]
+fn notes_become_the_reason_of_a_pair() {
+    let asked = PairingRules { rationale: Some("Why?".into()), ..rules(Select::BestWorst, Label::Hard) };
+    let notes: Vec<String> = ["is dull", "is kind", "is odd"].map(str::to_owned).to_vec();
+    let noted = joust_core::Judgement { notes: notes.clone(), ..scores(&[1.0, 3.0, 2.0]) };
+    let reason = |judgement: &joust_core::Judgement, rules: &PairingRules| {
+        let mut rollout = distinct(3);
+        rollout.completions.iter_mut().for_each(|c| c.text = format!(" answer {}", c.sample_index));
+        outcome_of(&rollout, judgement, rules).examples.remove(0).rationale
+    };
+    let found = reason(&noted, &asked).expect("a reason");
+    assert_eq!(found.text, " The first is kind. The second is dull.");
+    assert_eq!(found.prompt, joust_core::Prompt::Text("Once answer 1\n\nOnce answer 0\n\nWhy?".into()));
+    // A judge that wrote nothing, or not about all, and a run that does not ask.
+    assert_eq!(reason(&scores(&[1.0, 3.0, 2.0]), &asked), None);
+    assert_eq!(reason(&joust_core::Judgement { notes: notes[..1].to_vec(), ..noted.clone() }, &asked), None);
+    assert_eq!(reason(&noted, &rules(Select::BestWorst, Label::Hard)), None);
+}
+
+#[test]
+fn the_question_joins_the_last_message_of_a_chat() {
+    let message = |role: &str, content: &str| joust_core::Message { role: role.into(), content: content.into() };
+    let asked = PairingRules { rationale: Some("Why?".into()), ..rules(Select::BestWorst, Label::Hard) };
+    let noted = joust_core::Judgement { notes: vec!["is kind".into(), "is odd".into()], ..scores(&[3.0, 2.0]) };
+    let mut rollout = distinct(2);
+    rollout.completions.iter_mut().for_each(|c| c.text = format!("A{}", c.sample_index));
+    rollout.task.prompt = joust_core::Prompt::Chat(vec![message("user", "Hi")]);
+    let found = outcome_of(&rollout, &noted, &asked).examples.remove(0).rationale.expect("a reason");
+    let question = "Hi\n\nFirst answer:\nA0\n\nSecond answer:\nA1\n\nWhy?";
+    assert_eq!(found.prompt, joust_core::Prompt::Chat(vec![message("user", question)]));
+}

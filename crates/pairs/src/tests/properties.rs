@@ -34,6 +34,7 @@ fn any_rules() -> impl Strategy<Value = PairingRules> {
     let filters = prop::sample::subsequence(vec![Filter::Ties, Filter::Identical, Filter::Truncated], 0..=3);
     let label = prop_oneof![Just(Label::Hard), Just(Label::Soft)];
     (select, filters, label, 0u8..3, any::<u64>()).prop_map(|(select, filters, label, penalty, seed)| PairingRules {
+        rationale: None,
         select,
         filters,
         label,
@@ -91,6 +92,7 @@ proptest! {
     #[test]
     fn hard_pairs_are_those_that_brute_force_finds((rollout, given) in answers(), seed in any::<u64>()) {
         let rules = PairingRules {
+            rationale: None,
             select: Select::AllPairs,
             filters: vec![Filter::Ties, Filter::Identical],
             label: Label::Hard,

@@ -40,6 +40,8 @@ pub(super) struct Row {
     pub(super) judgement_value: Option<String>,
     pub(super) judge: String,
     pub(super) judge_config_hash: String,
+    /// What the judge wrote about the completion, if it did.
+    pub(super) note: Option<String>,
     pub(super) dropped: Option<String>,
 }
 
@@ -56,7 +58,7 @@ impl Row {
     pub(super) fn of(rollout: &Rollout, judgement: &Judgement, outcome: &Outcome) -> Vec<Self> {
         let value = judgement.value.as_ref().and_then(|value| serde_json::to_string(value).ok());
         let prompt = rollout.task.prompt.display();
-        let row = |completion: &joust_core::Completion| Self {
+        let row = |(at, completion): (usize, &joust_core::Completion)| Self {
             position: rollout.task.position,
             epoch: rollout.task.epoch,
             row: rollout.task.row,
@@ -68,14 +70,15 @@ impl Row {
             finish: name(&completion.finish),
             player: name(&completion.player),
             policy_version: completion.model.version,
-            score: outcome.scores.get(completion.sample_index as usize).copied(),
+            score: outcome.scores.get(at).copied(),
             judgement_status: name(&judgement.status),
             judgement_value: value.clone(),
             judge: judgement.provenance.judge.clone(),
             judge_config_hash: judgement.provenance.config_hash.clone(),
+            note: judgement.notes.get(at).cloned(),
             dropped: outcome.dropped.as_ref().map(name),
         };
-        rollout.completions.iter().map(row).collect()
+        rollout.completions.iter().enumerate().map(row).collect()
     }
 
     /// Returns the row's identity.
@@ -105,6 +108,7 @@ pub(super) fn schema() -> SchemaRef {
         nullable("judgement_value", DataType::Utf8),
         field("judge", DataType::Utf8),
         field("judge_config_hash", DataType::Utf8),
+        nullable("note", DataType::Utf8),
         nullable("dropped", DataType::Utf8),
     ]))
 }
@@ -141,6 +145,7 @@ pub(super) fn to_batch(rows: &[&Row]) -> Result<RecordBatch, ArrowError> {
         maybe(|row| row.judgement_value.as_deref()),
         text(|row| &row.judge),
         text(|row| &row.judge_config_hash),
+        maybe(|row| row.note.as_deref()),
         maybe(|row| row.dropped.as_deref()),
     ];
     RecordBatch::try_new(schema(), columns)
@@ -211,6 +216,7 @@ impl Columns<'_> {
             judgement_value: self.maybe("judgement_value", at),
             judge: self.text("judge", at),
             judge_config_hash: self.text("judge_config_hash", at),
+            note: self.maybe("note", at),
             dropped: self.maybe("dropped", at),
         }
     }

@@ -48,6 +48,7 @@ fn judgement() -> Judgement {
         status: JudgementStatus::Ok,
         detail: None,
         value: Some(JudgementValue::Scores(vec![0.1, -2.0])),
+        notes: Vec::new(),
         provenance: Provenance { judge: "happy".into(), config_hash: "c".into(), backend: "rule".into(), retries: 0 },
     }
 }

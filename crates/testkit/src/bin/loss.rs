@@ -30,20 +30,18 @@ fn pair(number: usize, example: &Value) -> Prepared {
         score: scores.get(side).copied(),
     };
     let known = |sums: &Vec<f64>| Known { reference: sums.iter().map(|v| *v as f32).collect(), ..Known::default() };
-    Prepared {
-        example: Example {
-            id: RecordId::derive(&[b"pair", &number.to_le_bytes()]),
-            prompt_ids: vec![0],
-            answers: reference.iter().enumerate().map(answer).collect(),
-            target: Target::Pair { p: 1.0, win_rates: None },
-            weight: 1.0,
-            policy_version: 0,
-            source: ExampleSource::Online,
-            judge_hash: String::new(),
-        },
-        known: reference.iter().map(known).collect(),
-        foreign: Vec::new(),
-    }
+    let example = Example {
+        id: RecordId::derive(&[b"pair", &number.to_le_bytes()]),
+        prompt_ids: vec![0],
+        answers: reference.iter().enumerate().map(answer).collect(),
+        target: Target::Pair { p: 1.0, win_rates: None },
+        rationale: None,
+        weight: 1.0,
+        policy_version: 0,
+        source: ExampleSource::Online,
+        judge_hash: String::new(),
+    };
+    Prepared::new(example, reference.iter().map(known).collect())
 }
 
 /// Builds the group of a question: one answer a row, with its advantage.

@@ -23,7 +23,7 @@ use super::{
     assemble::{Parts, sampling},
     observer::{RunObserver, archive},
     prompts::PromptStream,
-    settings::{annotate, keep, learner_config, objective, rules},
+    settings::{annotate, keep, learner_config, objective, reasons, rules},
 };
 use crate::{evaluation::Evaluator, model::scored, optim};
 
@@ -218,6 +218,7 @@ fn learner(
     };
     let mut trainer = Trainer::new(master, objective(run)?, parts.device.clone());
     trainer.keep = keep(run);
+    trainer.reasons = reasons(run, model.tokenizer.clone());
     trainer.wpo = run.pairing.weights.contains(&Weight::Wpo);
     if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
         let (config, weights) = scored(model.config.clone(), &model.weights, model.tokenizer.pad_id());

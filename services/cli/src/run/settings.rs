@@ -1,13 +1,17 @@
 //! From the run file to the settings of learner, judge and trainer.
 
+use std::sync::Arc;
+
 use joust_config::{
     Resolved, RunFile,
     run::{LossSpec, Reads, ReferenceKind},
 };
+use joust_core::Rationale;
+use joust_data::Tokenizer;
 use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
 use joust_pairs::{Filter, Keep, KeepBy, Label, PairingRules, Select, Weight};
 use joust_rollout::{Annotate, AnnotateBy};
-use joust_train::Objective;
+use joust_train::{Objective, Reasons};
 
 use super::assemble::Parts;
 
@@ -86,6 +90,17 @@ pub(super) fn keep(run: &RunFile) -> Option<Keep> {
     (share < 1.0).then_some(Keep { by, share })
 }
 
+/// Builds how the judge's reasons are trained on; `None` leaves them alone.
+pub(super) fn reasons(run: &RunFile, tokenizer: Arc<Tokenizer>) -> Option<Reasons> {
+    let term = &run.feedback.rationale;
+    let encode = move |rationale: &Rationale| {
+        let encode =
+            || Ok((tokenizer.encode_prompt(&rationale.prompt)?, tokenizer.encode_completion(&rationale.text)?));
+        encode().map_err(|error: joust_data::Error| error.to_string())
+    };
+    (term.weight > 0.0).then(|| Reasons { gamma: term.weight, log_sigmoid: term.log_sigmoid, encode: Box::new(encode) })
+}
+
 /// Builds which answers are judged; `None` for all.
 pub(super) fn annotate(run: &RunFile) -> Option<Annotate> {
     let by = match run.sampling.annotate_by {
@@ -131,6 +146,7 @@ pub(super) fn rules(run: &RunFile, steps: u64) -> PairingRules {
         missing_eos_penalty: run.sampling.missing_eos_penalty,
         score_scale: run.training_judge().map_or(1.0, |judge| judge.scale()),
         threshold: run.pairing.threshold,
+        rationale: (run.feedback.rationale.weight > 0.0).then(|| run.feedback.rationale.question.clone()),
         positions: steps * u64::from(run.learner.prompts_per_step),
         seed: run.seed,
     }
