@@ -42,4 +42,6 @@ pub enum Player {
     Past,
     /// The current policy, asked with a text before the prompt that training does not see.
     Styled,
+    /// The current policy, shown the best of the answers before its own and asked for a better one; training sees the plain prompt.
+    Revised,
 }

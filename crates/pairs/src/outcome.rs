@@ -203,7 +203,9 @@ fn answer(completion: &Completion, score: Option<f64>) -> Answer {
 
 /// Returns the oldest version among the answers whose staleness is bounded (R5); of all, if no such player answered.
 fn policy_version(completions: &[&Completion]) -> u64 {
-    let bounded = completions.iter().filter(|c| matches!(c.player, Player::Policy | Player::Mixture | Player::Styled));
+    let bounded = completions
+        .iter()
+        .filter(|c| matches!(c.player, Player::Policy | Player::Mixture | Player::Styled | Player::Revised));
     let oldest = bounded.map(|c| c.model.version).min();
     oldest.or_else(|| completions.iter().map(|c| c.model.version).min()).unwrap_or_default()
 }

@@ -90,7 +90,8 @@ impl Evaluator {
             prompt: prompt.clone(),
         };
         let tasks: Vec<PromptTask> = self.prompts.iter().enumerate().map(task).collect();
-        let ask = joust_rollout::Ask { params: &self.params, seed: self.seed, players: &[Player::Policy], style: "" };
+        let players = &[Player::Policy];
+        let ask = joust_rollout::Ask { params: &self.params, seed: self.seed, players, style: "", revision: None };
         Ok(answer(&self.engine, &self.tokenizer, Models::alone(model), &tasks, &ask).await?)
     }
 

@@ -89,6 +89,11 @@ fn weights_shares_and_other_references_and_players_train() {
     let styled = r#"sampling={ players = ["policy", "styled"], style = "Everyone was happy. " }"#;
     let last = run("styled", &[order, styled, "feedback.judge=style", "eval.judge=style"]);
     assert_eq!(last["objective/scores_margin"].as_f64(), Some(1.0), "the styled answer is always chosen: {last}");
+    let revised =
+        r#"sampling={ players = ["policy", "styled", "revised", "revised"], style = "Everyone was happy. " }"#;
+    let request = r#"sampling.revision={ feedback = "What is missing?", request = "Again. " }"#;
+    let last = run("revised", &[revised, request, "pairing.select=all_pairs", "learner.prompts_per_step=8"]);
+    assert!(last["pairs"].as_f64().expect("a number") > 24.0, "8 prompts with 6 pairs each but for ties: {last}");
     let last = run("rationale", &["feedback.rationale={ weight = 0.01 }", "learner.prompts_per_step=16"]);
     let count = last["rationales/trained"].as_f64().expect("a number");
     assert!(count >= 1.0 && last["rationales/nll"].as_f64().is_some_and(|nll| nll > 0.0), "{last}");

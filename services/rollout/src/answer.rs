@@ -6,7 +6,7 @@ use joust_core::{Completion, Message, Player, Prompt, PromptTask, Purpose, Rollo
 use joust_data::Tokenizer;
 use joust_engine::{Engine, SamplePrompt, SampleRequest, Sampled, SamplingParams, Snapshot, Source};
 
-use crate::{Error, Result, rollout_of};
+use crate::{Error, Result, Revision, revise::revise, rollout_of};
 
 /// How prompts are answered.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,8 @@ pub struct Ask<'a> {
     pub players: &'a [Player],
     /// What comes before the prompts of [`Player::Styled`].
     pub style: &'a str,
+    /// How [`Player::Revised`] answers.
+    pub revision: Option<&'a Revision>,
 }
 
 /// Whose weights answer.
@@ -51,7 +53,7 @@ impl<'a> Models<'a> {
                 let mixed = mixed.map(|(sample, _)| sample).collect();
                 return Ok(Source::Mixture { policy: policy.clone(), reference: reference.clone(), coef, mixed });
             }
-            Player::Policy | Player::Mixture | Player::Styled => Some(policy),
+            Player::Policy | Player::Mixture | Player::Styled | Player::Revised => Some(policy),
             Player::Reference => Some(reference),
             Player::Ema => self.ema,
             Player::Past => self.past,
@@ -81,7 +83,8 @@ pub async fn answer(
     let prompt_ids = encode(tokenizer, tasks, Prompt::clone)?;
     let mut completions: Vec<Vec<Completion>> = tasks.iter().map(|_| Vec::new()).collect();
     let mut first = 0u32;
-    for group in ask.players.chunk_by(|a, b| together(*a, *b)) {
+    let own = ask.players.iter().take_while(|player| **player != Player::Revised).count();
+    for group in ask.players[..own].chunk_by(|a, b| together(*a, *b)) {
         let samples = first..first + group.len() as u32;
         first = samples.end;
         let styled = match group[0] {
@@ -99,7 +102,7 @@ pub async fn answer(
                 .collect(),
             params: ask.params.clone(),
             seed: ask.seed,
-            stream: stream(tasks),
+            stream: stream(tasks.iter()),
             source: models.source(group, samples.start)?,
         };
         for sampled in engine.submit(request).collect(tasks.len() * group.len()).await? {
@@ -108,7 +111,15 @@ pub async fn answer(
         }
     }
     let all = tasks.iter().zip(prompt_ids).zip(completions);
-    Ok(all.map(|((task, ids), completions)| rollout_of(task, ids, completions)).collect())
+    let mut rollouts: Vec<Rollout> = all.map(|((task, ids), completions)| rollout_of(task, ids, completions)).collect();
+    if own < ask.players.len() {
+        let revision = ask.revision.ok_or(Error::Player { player: Player::Revised })?;
+        let samples = own as u32..ask.players.len() as u32;
+        revise((engine, tokenizer, models.policy), &mut rollouts, samples, (ask, revision)).await?;
+        // What a rollout is called depends on all of its answers.
+        rollouts = rollouts.into_iter().map(|r| rollout_of(&r.task, r.prompt_ids, r.completions)).collect();
+    }
+    Ok(rollouts)
 }
 
 fn encode(tokenizer: &Tokenizer, tasks: &[PromptTask], ask: impl Fn(&Prompt) -> Prompt) -> Result<Vec<Vec<u32>>> {
@@ -116,7 +127,10 @@ fn encode(tokenizer: &Tokenizer, tasks: &[PromptTask], ask: impl Fn(&Prompt) -> 
 }
 
 /// Puts a text before a prompt; of a chat before its system message, or as one.
-fn styled(prompt: &Prompt, style: &str) -> Prompt {
+pub(crate) fn styled(prompt: &Prompt, style: &str) -> Prompt {
+    if style.is_empty() {
+        return prompt.clone();
+    }
     let mut messages = match prompt {
         Prompt::Text(text) => return Prompt::Text(format!("{style}{text}")),
         Prompt::Chat(messages) => messages.clone(),
@@ -128,11 +142,11 @@ fn styled(prompt: &Prompt, style: &str) -> Prompt {
     Prompt::Chat(messages)
 }
 
-fn stream(tasks: &[PromptTask]) -> Stream {
-    if tasks.iter().all(|task| task.purpose == Purpose::Eval) { Stream::Eval } else { Stream::Train }
+pub(crate) fn stream<'a>(mut tasks: impl Iterator<Item = &'a PromptTask>) -> Stream {
+    if tasks.all(|task| task.purpose == Purpose::Eval) { Stream::Eval } else { Stream::Train }
 }
 
-fn completion(tokenizer: &Tokenizer, player: Player, sampled: Sampled) -> Result<Completion> {
+pub(crate) fn completion(tokenizer: &Tokenizer, player: Player, sampled: Sampled) -> Result<Completion> {
     Ok(Completion {
         sample_index: sampled.sample_index,
         player,

@@ -5,6 +5,7 @@
 mod annotate;
 mod answer;
 mod error;
+mod revise;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use joust_queue::{Consumer, Done, Item, Lease, Leased, Queue, Topic, unpack};
 pub use annotate::{Annotate, AnnotateBy};
 pub use answer::{Ask, Models, answer};
 pub use error::{Error, Result};
+pub use revise::Revision;
 
 /// How long one wait for prompts lasts before the worker looks for a stop.
 const POLL: Duration = Duration::from_millis(500);
@@ -36,6 +38,8 @@ pub struct Config {
     pub annotate: Option<Annotate>,
     /// What comes before the prompts of the player `styled`.
     pub style: String,
+    /// How the player `revised` answers, where it plays.
+    pub revision: Option<Revision>,
     /// How answers are drawn.
     pub params: SamplingParams,
     /// Seed of the run.
@@ -101,7 +105,13 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
         past: published.past.as_ref(),
         mixture_coef: config.mixture_coef,
     };
-    let ask = Ask { params: &config.params, seed: config.seed, players: &config.players, style: &config.style };
+    let ask = Ask {
+        params: &config.params,
+        seed: config.seed,
+        players: &config.players,
+        style: &config.style,
+        revision: config.revision.as_ref(),
+    };
     let mut rollouts = answer(&deps.engine, &deps.tokenizer, models, &tasks, &ask).await?;
     if let Some(annotate) = config.annotate {
         annotate.choose(&deps.engine, reference, &mut rollouts).await?;

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use joust_core::Player;
 use serde::Serialize;
 
-use super::{AnnotateBy, Ask, KeepBy, LOSSES, LossName, LossSpec, Reads, ReferenceKind, RunFile, Sampling, Weight};
+use super::{
+    AnnotateBy, Ask, KeepBy, LOSSES, LossName, LossSpec, Reads, ReferenceKind, Revision, RunFile, Sampling, Weight,
+};
 use crate::{
     Error,
     judge::{JudgeConfig, MatrixJudge, Rule, RuleJudge},
@@ -121,8 +123,10 @@ impl RunFile {
             found.conflict("sampling.annotate", &annotate.to_string(), reason);
         }
         self.check_annotate_by(found);
+        self.check_revision(found);
         let styled = self.sampling.players.contains(&Player::Styled);
-        if styled == self.sampling.style.is_empty() {
+        let revised = self.sampling.players.contains(&Player::Revised);
+        if !revised && styled == self.sampling.style.is_empty() {
             let reason = if styled {
                 "the player styled needs it; write the text that comes before its prompts"
             } else {
@@ -134,6 +138,39 @@ impl RunFile {
         if replay.ratio > 0.0 && replay.capacity == 0 {
             let reason = "a capacity of 0 keeps nothing to replay; set pairing.replay.capacity or a ratio of 0";
             found.conflict("pairing.replay.ratio", &replay.ratio.to_string(), reason);
+        }
+    }
+
+    /// Checks that the player `revised` has something to revise, and a judge that says what.
+    fn check_revision(&self, found: &mut Problems<'_>) {
+        let Sampling { players, revision, style, .. } = &self.sampling;
+        let first = players.iter().position(|player| *player == Player::Revised);
+        let Some(first) = first else {
+            if *revision != Revision::default() {
+                let reason = "no player reads it; add \"revised\" to sampling.players, or remove it";
+                found.conflict("sampling.revision", "set", reason);
+            }
+            return;
+        };
+        let written = players.iter().map(name_of).collect::<Vec<_>>().join(", ");
+        if first < 2 || players[first..].iter().any(|player| *player != Player::Revised) {
+            let reason = "revised answers come last, after two or more among which the judge chooses what is revised";
+            found.conflict("sampling.players", &written, reason);
+        }
+        if revision.request.is_empty() {
+            let reason = "the player revised needs it; write what asks for a better answer";
+            found.conflict("sampling.revision.request", "\"\"", reason);
+        }
+        if players.contains(&Player::Styled) && style.is_empty() {
+            found.conflict(
+                "sampling.style",
+                "\"\"",
+                "the player styled needs it; write the text that comes before its prompts",
+            );
+        }
+        if let Some(JudgeConfig::Learned(judge)) = self.training_judge() {
+            let reason = "it would learn from the first answers too; use its teacher, or leave out the player revised";
+            found.conflict("feedback.judge", &judge.name, reason);
         }
     }
 

@@ -74,6 +74,9 @@ pub(crate) enum PlayerName {
     Past,
     /// The policy, asked with `sampling.style` before the prompt; it is trained as if it had answered the plain prompt (counterfactual DPO).
     Styled,
+    /// The policy, shown the best of the answers before its own and asked by `sampling.revision` for a better one; it is trained as if it had
+    /// answered the plain prompt (PRS).
+    Revised,
 }
 
 /// What the answers that reach the judge are chosen by.

@@ -25,7 +25,7 @@ pub use data::{Data, Dtype, Lora, OnError, Policy};
 pub use eval::{Eval, Output, Pipeline, Stop};
 pub use learner::{Learner, Optimization, Optimizer, SchedulerType};
 pub use loss::{Domain, LOSSES, Loss, LossKey, LossSpec, Reads, Reference};
-pub use sampling::{Feedback, Keep, Pairing, Replay, Sampling};
+pub use sampling::{Feedback, Keep, Pairing, RationaleTerm, Replay, Revision, Sampling};
 
 pub(crate) use choices::PlayerName;
 

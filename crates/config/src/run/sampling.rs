@@ -30,6 +30,8 @@ pub struct Sampling {
     pub ema_decay: f64,
     /// Text before the prompt, or system message of a chat, for the player `styled`.
     pub style: String,
+    /// How the player `revised` is asked.
+    pub revision: Revision,
     /// Softmax temperature. Near 0 the answers become identical and teach nothing; above 1.5 they become noise.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub temperature: f64,
@@ -63,6 +65,7 @@ impl Default for Sampling {
             mixture_coef: 0.125,
             ema_decay: 0.999,
             style: String::new(),
+            revision: Revision::default(),
             temperature: 1.0,
             top_p: 1.0,
             top_k: 0,
@@ -70,6 +73,16 @@ impl Default for Sampling {
             missing_eos_penalty: 0.0,
         }
     }
+}
+
+/// How the player `revised` is asked for a better answer than the best so far, which the training judge chooses.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Revision {
+    /// Asks the policy for feedback on the best answer; empty revises without feedback.
+    pub feedback: String,
+    /// Asks for the better answer: a message of a chat; before the prompt, said again, of a text.
+    pub request: String,
 }
 
 /// What the judge is asked and what becomes of its answer.

@@ -394,6 +394,17 @@ fn choices_that_need_others_say_why() {
             "feedback.rationale.weight = 0.1",
             "the judge writes no reasons",
         ),
+        (vec!["sampling.revision.request=Again."], "sampling.revision = set", "no player reads it"),
+        (
+            vec!["sampling={ players=[\"policy\", \"policy\", \"revised\"] }"],
+            "sampling.revision.request = \"\"",
+            "write what asks for a better answer",
+        ),
+        (
+            vec!["sampling={ players=[\"policy\", \"revised\", \"policy\"], revision={ request=\"Again.\" } }"],
+            "sampling.players = policy, revised, policy",
+            "revised answers come last, after two or more",
+        ),
         (vec!["sampling.annotate_by=margin"], "sampling.annotate_by = margin", "set sampling.annotate to 2 or more"),
         (
             vec![

@@ -81,16 +81,24 @@ fn the_schema_names_the_players_of_the_records() {
     let players = &schema["properties"]["sampling"]["properties"]["players"]["items"];
     let names: Vec<&str> =
         players["oneOf"].as_array().expect("a choice").iter().filter_map(|c| c["const"].as_str()).collect();
-    let core = [Player::Policy, Player::Reference, Player::Mixture, Player::Ema, Player::Past, Player::Styled];
+    let core = [
+        Player::Policy,
+        Player::Reference,
+        Player::Mixture,
+        Player::Ema,
+        Player::Past,
+        Player::Styled,
+        Player::Revised,
+    ];
     assert_eq!(names, core.map(|player| name_of(&player)));
     // A player added here or there is a compile error in one of these two.
     let _ = |name: PlayerName| match name {
         PlayerName::Policy | PlayerName::Reference | PlayerName::Mixture | PlayerName::Ema => (),
-        PlayerName::Past | PlayerName::Styled => (),
+        PlayerName::Past | PlayerName::Styled | PlayerName::Revised => (),
     };
     let _ = |player: Player| match player {
         Player::Policy | Player::Reference | Player::Mixture | Player::Ema => (),
-        Player::Past | Player::Styled => (),
+        Player::Past | Player::Styled | Player::Revised => (),
     };
 }
 

@@ -29,6 +29,8 @@ use crate::{evaluation::Evaluator, model::scored, optim};
 
 /// Answers decoded together at most.
 const MAX_ROWS: usize = 256;
+/// Longest wait for the judgements of one batch.
+const JUDGING: Duration = Duration::from_secs(600);
 /// Judged rollouts that wait for the archive at most.
 pub(super) const ARCHIVE_BACKLOG: usize = 256;
 
@@ -151,6 +153,7 @@ fn spawn_rollout(
         mixture_coef: run.sampling.mixture_coef,
         annotate: annotate(run),
         style: run.sampling.style.clone(),
+        revision: run.sampling.players.contains(&Player::Revised).then(|| revision(run, parts)),
         params: sampling(run, &parts.model),
         seed: run.seed,
         batch: run.learner.prompts_per_step as usize,
@@ -166,6 +169,27 @@ fn spawn_rollout(
     roles.spawn(async move { Ok(joust_rollout::run(config, deps, stop).await?) });
 }
 
+/// Builds how answers are revised; the training judge says which.
+fn revision(run: &RunFile, parts: &Parts) -> joust_rollout::Revision {
+    let first = run.sampling.players.iter().filter(|player| **player != Player::Revised).count();
+    joust_rollout::Revision {
+        judge: parts.judge.clone(),
+        ask: asked(run, first as u32),
+        timeout: JUDGING,
+        feedback: run.sampling.revision.feedback.clone(),
+        request: run.sampling.revision.request.clone(),
+    }
+}
+
+/// Returns what the judge is asked about so many answers.
+fn asked(run: &RunFile, answers: u32) -> Ask {
+    match run.feedback.ask {
+        joust_config::run::Ask::Score => Ask::Score,
+        joust_config::run::Ask::Compare if answers == 2 => Ask::Compare,
+        _ => Ask::Rank,
+    }
+}
+
 fn spawn_judge(
     roles: &mut JoinSet<anyhow::Result<()>>,
     run: &RunFile,
@@ -175,15 +199,11 @@ fn spawn_judge(
 ) {
     let config = joust_judge::Config {
         run: run.name.clone(),
-        ask: match run.feedback.ask {
-            joust_config::run::Ask::Score => Ask::Score,
-            joust_config::run::Ask::Compare if run.sampling.judged() == 2 => Ask::Compare,
-            _ => Ask::Rank,
-        },
+        ask: asked(run, run.sampling.judged()),
         rules: rules(run, parts.steps),
         seed: run.seed,
         batch: run.learner.prompts_per_step as usize,
-        timeout: Duration::from_secs(600),
+        timeout: JUDGING,
     };
     let deps = joust_judge::Deps { queue: stage.queue.clone(), judge: parts.judge.clone(), archive };
     let stop = stop.clone();

@@ -1,0 +1,86 @@
+//! What a revision asks, and which answer it revises.
+
+use joust_core::{JudgementStatus, Provenance};
+
+use super::*;
+
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Judge for Nobody {
+    fn name(&self) -> &str {
+        "nobody"
+    }
+
+    fn config_hash(&self) -> &str {
+        ""
+    }
+
+    async fn judge(&self, _: &[JudgeItem], _: &CallContext) -> Vec<Judgement> {
+        Vec::new()
+    }
+}
+
+fn revision() -> Revision {
+    Revision {
+        judge: Arc::new(Nobody),
+        ask: joust_judges::Ask::Score,
+        timeout: Duration::from_secs(1),
+        feedback: "What is wrong?".into(),
+        request: "Again: ".into(),
+    }
+}
+
+fn draft<'a>(prompt: &'a Prompt, feedback: Option<&str>) -> Draft<'a> {
+    Draft { place: 0, prompt, text: " a draft", feedback: feedback.map(str::to_owned) }
+}
+
+#[test]
+fn texts_say_the_prompt_again() {
+    let prompt = Prompt::Text("Once".into());
+    let asked = |feedback| revised(&draft(&prompt, feedback), &revision());
+    assert_eq!(asked(None), Prompt::Text("Once a draft\n\nAgain: Once".into()));
+    let with = "Once a draft\n\nWhat is wrong? Too short.\n\nAgain: Once";
+    assert_eq!(asked(Some(" Too short.")), Prompt::Text(with.into()));
+    assert_eq!(
+        criticised(&draft(&prompt, None), "What is wrong?"),
+        Prompt::Text("Once a draft\n\nWhat is wrong?".into())
+    );
+}
+
+#[test]
+fn chats_take_turns() {
+    let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+    let prompt = Prompt::Chat(vec![message("user", "Hi")]);
+    let expected = [
+        ("user", "Hi"),
+        ("assistant", " a draft"),
+        ("user", "What is wrong?"),
+        ("assistant", "Too short."),
+        ("user", "Again: "),
+    ];
+    let expected: Vec<Message> = expected.map(|(role, content)| message(role, content)).to_vec();
+    assert_eq!(revised(&draft(&prompt, Some("Too short.")), &revision()), Prompt::Chat(expected.clone()));
+    assert_eq!(criticised(&draft(&prompt, None), "What is wrong?"), Prompt::Chat(expected[..3].to_vec()));
+    let [hi, answer, .., again] = expected.as_slice() else { panic!("five messages") };
+    let without = Prompt::Chat(vec![hi.clone(), answer.clone(), again.clone()]);
+    assert_eq!(revised(&draft(&prompt, None), &revision()), without);
+}
+
+#[test]
+fn the_strongest_is_found_whatever_was_asked() {
+    let judged = |value: Option<JudgementValue>| Judgement {
+        status: if value.is_some() { JudgementStatus::Ok } else { JudgementStatus::Refused },
+        detail: None,
+        value,
+        notes: Vec::new(),
+        provenance: Provenance { judge: "j".into(), config_hash: String::new(), backend: "test".into(), retries: 0 },
+    };
+    let found = |value| strongest(&judged(Some(value)));
+    assert_eq!(found(JudgementValue::Scores(vec![0.0, 2.0, 2.0, -1.0])), Some(1));
+    assert_eq!(found(JudgementValue::Preference(0.4)), Some(1));
+    assert_eq!(found(JudgementValue::Preference(0.5)), Some(0));
+    let matrix = vec![0.5, 0.1, 0.6, 0.9, 0.5, 0.8, 0.4, 0.2, 0.5];
+    assert_eq!(found(JudgementValue::Matrix(matrix)), Some(1));
+    assert_eq!(strongest(&judged(None)), None, "a failed judgement is no choice");
+}
