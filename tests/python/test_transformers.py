@@ -106,7 +106,7 @@ def main():
         assert line["token_ids"] == by_ids["token_ids"], "text and ids give different answers"
         greedy = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=64, eos_token_id=2, pad_token_id=0)
         assert greedy[0, len(ids):].tolist() == line["token_ids"], "greedy answers differ"
-        assert tokenizer.decode(line["token_ids"], skip_special_tokens=True) == line["text"]
+        assert tokenizer.decode(line["token_ids"], skip_special_tokens=True) == line["completion"]
         print(f"greedy answer of {len(line['token_ids'])} tokens is the same")
 
     with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,7 @@
 //! becomes of a probability is decided elsewhere (`joust-pairs`); models are run elsewhere and reach this crate as
 //! [`Scorer`]s and [`Pupil`]s, so that it builds without libtorch.
 
+mod best;
 mod build;
 mod error;
 mod judge;
@@ -20,6 +21,7 @@ mod tests;
 mod verdict;
 mod words;
 
+pub use best::strongest;
 pub use build::{Opened, build, config_hash};
 pub use error::{Error, Result};
 pub use judge::{Ask, CallContext, Candidate, Judge, JudgeItem};

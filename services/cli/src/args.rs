@@ -118,6 +118,9 @@ pub struct SampleArgs {
     /// Answers per prompt.
     #[arg(long, short = 'n', default_value_t = 1)]
     pub samples: u32,
+    /// Keep the best of each prompt's answers under the training judge of this run file (best of n).
+    #[arg(long, value_name = "RUN", conflicts_with = "prompt_ids")]
+    pub best: Option<PathBuf>,
     /// Softmax temperature; 0 takes the most probable token.
     #[arg(long, default_value_t = 1.0)]
     pub temperature: f64,
@@ -133,7 +136,7 @@ pub struct SampleArgs {
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// One JSON object a completion, with `token_ids`, `logprobs` and `text`.
+    /// One JSON object a completion, with `prompt`, `completion`, `token_ids` and `logprobs`; `joust sft` reads it.
     #[arg(long)]
     pub json: bool,
 }

@@ -92,7 +92,7 @@ impl Bench {
         let mut shares = vec![0.0; KINDS.len()];
         for line in lines.lines() {
             let answer: Value = serde_json::from_str(line).expect("JSON");
-            let text = answer["text"].as_str().expect("text").trim();
+            let text = answer["completion"].as_str().expect("text").trim();
             if let Some(kind) = KINDS.iter().position(|kind| *kind == text) {
                 shares[kind] = answer["logprobs"][0].as_f64().expect("a number").exp();
             }

@@ -136,10 +136,45 @@ fn a_model_is_made_aligned_and_compared() {
         let tokens = answer["token_ids"].as_array().expect("ids").len();
         assert_eq!(answer["logprobs"].as_array().expect("log-probs").len(), tokens);
     }
+    best_of_four_and_training_on_it(root);
     let compared = stdout(&joust(root, &["eval", "out/policy", "--against", "base", "--run", "run.toml", "--json"]));
     let figures: Value = serde_json::from_str(&compared).expect("JSON");
     assert_eq!(figures["prompts"], 8);
     assert!(figures["win_rate"].as_f64().expect("a rate") >= 0.5, "{figures}");
+}
+
+/// Of four answers the one with the highest score is kept, and what is printed trains a model (rejection-sampling fine-tuning).
+fn best_of_four_and_training_on_it(root: &Path) {
+    let judge = "[feedback]\nask = \"score\"\n[[judge]]\nname = \"words\"\nkind = \"rule\"\nrules = [{ words = { good = 1.0, bad = -1.0 } }]\n";
+    fs::write(root.join("words.toml"), format!("{}{judge}", RUN.split("[[judge]]").next().expect("text")))
+        .expect("written");
+    let drawn = ["sample", "base", "--prompts", "prompts.jsonl", "-n", "4", "--json"];
+    let lines = |args: &[&str]| -> Vec<Value> {
+        stdout(&joust(root, args)).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let (all, best) = (lines(&drawn), lines(&[drawn.as_slice(), &["--best", "words.toml"]].concat()));
+    assert_eq!(all.len(), 4 * best.len());
+    let score = |line: &Value| {
+        let says = |word| f64::from(u8::from(line["completion"].as_str().expect("text").contains(word)));
+        says("good") - says("bad")
+    };
+    for (group, best) in all.chunks(4).zip(&best) {
+        let highest = group.iter().map(score).fold(f64::NEG_INFINITY, f64::max);
+        assert_eq!(best["score"].as_f64(), Some(highest), "{best}");
+        let same = |line: &Value| ["token_ids", "prompt", "sample_index"].iter().all(|key| line[key] == best[key]);
+        assert!(group.iter().any(|line| same(line) && score(line) == highest), "{best}");
+    }
+    let mean = |lines: &[Value]| lines.iter().map(score).sum::<f64>() / lines.len() as f64;
+    assert!(mean(&best) > mean(&all) + 0.3, "{} of {}", mean(&best), mean(&all));
+    fs::write(root.join("best.jsonl"), best.iter().map(|line| format!("{line}\n")).collect::<String>())
+        .expect("written");
+    let sets = ["--set", "data.train=best.jsonl", "--set", "model={ base = \"base\", dtype = \"float32\" }"];
+    let sft = ["sft", "again.toml", "--set", "output.dir=again"];
+    fs::write(root.join("again.toml"), SFT.replace("vocab_size = 300", "").replace("[tokenizer]\n", ""))
+        .expect("written");
+    joust(root, &[sft.as_slice(), &sets].concat());
+    let again = ["sample", "again", "--prompts", "prompts.jsonl", "-n", "4", "--json"];
+    assert!(mean(&lines(&again)) > mean(&all) + 0.3, "training on the best answers makes them likelier");
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Answers that revise the best answer so far: a tree of two levels (preference-guided reflective sampling, PRS, <https://arxiv.org/abs/2408.12163>).
 
-use std::{cmp::Ordering, sync::Arc};
+use std::sync::Arc;
 
-use joust_core::{Completion, Judgement, JudgementValue, Message, Player, Prompt, PromptTask, Rollout};
+use joust_core::{Completion, Message, Player, Prompt, PromptTask, Rollout};
 use joust_data::Tokenizer;
 use joust_engine::{Engine, SamplePrompt, SampleRequest, Snapshot, Source};
-use joust_judges::{CallContext, Judge, JudgeItem};
+use joust_judges::{CallContext, Judge, JudgeItem, strongest};
 use tokio::time::{Duration, Instant};
 
 use crate::{
@@ -91,23 +91,6 @@ async fn best_answers(rollouts: &[Rollout], seed: u64, revision: &Revision) -> V
         tracing::warn!(prompts = failed, "first answers could not be judged; these prompts have no revised answers");
     }
     best
-}
-
-/// Returns the candidate with the highest score or mean probability to win, the first of equal ones.
-fn strongest(judgement: &Judgement) -> Option<usize> {
-    let strengths = match judgement.value.as_ref()? {
-        JudgementValue::Scores(scores) => scores.clone(),
-        JudgementValue::Preference(p) => vec![*p, 1.0 - p],
-        JudgementValue::Matrix(matrix) => {
-            let k = matrix.len().isqrt();
-            matrix.chunks(k.max(1)).map(|row| row.iter().sum()).collect()
-        }
-    };
-    let stronger = |&i: &usize, &j: &usize| match strengths[i].total_cmp(&strengths[j]) {
-        Ordering::Equal => j.cmp(&i),
-        order => order,
-    };
-    (0..strengths.len()).max_by(stronger)
 }
 
 /// Samples one more time for some rollouts.

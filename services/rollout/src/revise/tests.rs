@@ -1,6 +1,6 @@
-//! What a revision asks, and which answer it revises.
+//! What a revision asks.
 
-use joust_core::{JudgementStatus, Provenance};
+use joust_core::Judgement;
 
 use super::*;
 
@@ -65,22 +65,4 @@ fn chats_take_turns() {
     let [hi, answer, .., again] = expected.as_slice() else { panic!("five messages") };
     let without = Prompt::Chat(vec![hi.clone(), answer.clone(), again.clone()]);
     assert_eq!(revised(&draft(&prompt, None), &revision()), without);
-}
-
-#[test]
-fn the_strongest_is_found_whatever_was_asked() {
-    let judged = |value: Option<JudgementValue>| Judgement {
-        status: if value.is_some() { JudgementStatus::Ok } else { JudgementStatus::Refused },
-        detail: None,
-        value,
-        notes: Vec::new(),
-        provenance: Provenance { judge: "j".into(), config_hash: String::new(), backend: "test".into(), retries: 0 },
-    };
-    let found = |value| strongest(&judged(Some(value)));
-    assert_eq!(found(JudgementValue::Scores(vec![0.0, 2.0, 2.0, -1.0])), Some(1));
-    assert_eq!(found(JudgementValue::Preference(0.4)), Some(1));
-    assert_eq!(found(JudgementValue::Preference(0.5)), Some(0));
-    let matrix = vec![0.5, 0.1, 0.6, 0.9, 0.5, 0.8, 0.4, 0.2, 0.5];
-    assert_eq!(found(JudgementValue::Matrix(matrix)), Some(1));
-    assert_eq!(strongest(&judged(None)), None, "a failed judgement is no choice");
 }
