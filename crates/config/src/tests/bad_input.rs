@@ -350,33 +350,8 @@ fn a_judge_that_learns_needs_another() {
 }
 
 #[test]
-fn choices_that_need_others_say_why() {
+fn choices_of_answers_that_need_others_say_why() {
     say_why(&[
-        (
-            vec!["reference.kind=none", "eval.stop.max_kl=0"],
-            "reference.kind = none",
-            "the loss dpo compares with a reference",
-        ),
-        (
-            vec![
-                "reference.kind=none",
-                "eval.stop.max_kl=0",
-                "loss={name=\"simpo\"}",
-                "sampling.players=[\"policy\", \"reference\"]",
-            ],
-            "reference.kind = none",
-            "the player reference answers with it",
-        ),
-        (
-            vec!["loss={name=\"pmpo\"}", "pairing.select=list"],
-            "loss.name = pmpo",
-            "add \"reference\" to sampling.players",
-        ),
-        (
-            vec!["loss={name=\"kto\"}", "pairing.select=single", "learner.prompts_per_step=1"],
-            "learner.prompts_per_step = 1",
-            "kto compares each prompt with the answers of another",
-        ),
         (
             vec!["sampling.players=[\"policy\", \"styled\"]"],
             "sampling.style = \"\"",
@@ -420,6 +395,37 @@ fn choices_that_need_others_say_why() {
             vec!["sampling={ players=[\"past\"], num_generations=4, annotate=2, annotate_by=\"margin\" }"],
             "sampling.annotate_by = margin",
             "the policy's own answers",
+        ),
+    ]);
+}
+
+#[test]
+fn choices_that_need_others_say_why() {
+    say_why(&[
+        (
+            vec!["reference.kind=none", "eval.stop.max_kl=0"],
+            "reference.kind = none",
+            "the loss dpo compares with a reference",
+        ),
+        (
+            vec![
+                "reference.kind=none",
+                "eval.stop.max_kl=0",
+                "loss={name=\"simpo\"}",
+                "sampling.players=[\"policy\", \"reference\"]",
+            ],
+            "reference.kind = none",
+            "the player reference answers with it",
+        ),
+        (
+            vec!["loss={name=\"pmpo\"}", "pairing.select=list"],
+            "loss.name = pmpo",
+            "add \"reference\" to sampling.players",
+        ),
+        (
+            vec!["loss={name=\"kto\"}", "pairing.select=single", "learner.prompts_per_step=1"],
+            "learner.prompts_per_step = 1",
+            "kto compares each prompt with the answers of another",
         ),
         (
             vec!["loss={name=\"kto\"}", "pairing={ select=\"single\", keep={ share=0.5 } }"],
