@@ -54,7 +54,7 @@ def main():
     policy = os.path.join(args.out, "policy")
     prompts = os.path.join("examples", "stories", "prompts.jsonl")
     for before, after in zip(answers(joust, BASE, prompts), answers(joust, policy, prompts)):
-        print(f"\n{before['prompt']}\n  before:{before['text']}\n  after: {after['text']}")
+        print(f"\n{before['prompt']}\n  before:{before['completion']}\n  after: {after['completion']}")
     figures = json.loads(call(joust, "eval", policy, "--against", BASE, "--run", args.run, "--json"))
     steps = sum(json.loads(line)["kind"] == "step" for line in open(os.path.join(ROOT, args.out, "metrics.jsonl")))
     low, high = figures["interval"]
