@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf};
 
-const FILES: [&str; 3] = ["csrc/layers.cpp", "csrc/train.cpp", "csrc/decode.cpp"];
+const FILES: [&str; 5] = ["csrc/layers.cpp", "csrc/train.cpp", "csrc/decode.cpp", "csrc/store.cpp", "csrc/group.cpp"];
 
 /// Instruction sets of the loops, with the flags that turn them on; the CPU's own is chosen at run time.
 const VARIANTS: [(&str, &[&str]); 3] =
@@ -25,6 +25,7 @@ fn main() {
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
         .flag(format!("-isystem{}", include.display()))
         .flag(format!("-isystem{}", include.join("torch/csrc/api/include").display()))
+        .flag("-isystemcsrc/stubs")
         .files(FILES)
         .compile("joust_torch");
     let wide = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");

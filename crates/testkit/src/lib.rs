@@ -1,5 +1,7 @@
 //! Tiny models and helpers for tests; never part of a release.
 
+pub mod ranks;
+
 use std::path::Path;
 
 use joust_data::train_bpe;

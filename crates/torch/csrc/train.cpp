@@ -113,11 +113,26 @@ void gather_gradient(const Tensor& master, const Tensor& more) {
   }
 }
 
+// Tells Rust that the gradient of a copy has reached its masters. Every copy that reports holds a reference, so that the context outlives
+// the last backward pass that can call it.
+struct Hook : torch::CustomClassHolder {
+  Hook(void* context, void (*call)(void*, int64_t), void (*release)(void*))
+      : context(context), call(call), release(release) {}
+  ~Hook() override { release(context); }
+  void* context;
+  void (*call)(void*, int64_t);
+  void (*release)(void*);
+};
+
 // Stands for the masters, stacked by rows, in the kind of `copy`, which the caller keeps equal to them.
 struct CopyFunction : Function<CopyFunction> {
   // Autograd does not look into lists of tensors.
   static Tensor forward(AutogradContext* ctx, const Tensor& copy, const Tensor& a, const std::optional<Tensor>& b,
-                        const std::optional<Tensor>& c) {
+                        const std::optional<Tensor>& c, const c10::intrusive_ptr<Hook>& hook, int64_t id) {
+    if (hook) {
+      ctx->saved_data["hook"] = c10::IValue::make_capsule(hook);
+      ctx->saved_data["id"] = id;
+    }
     std::vector<Tensor> masters{a};
     if (b) masters.push_back(*b);
     if (c) masters.push_back(*c);
@@ -135,7 +150,11 @@ struct CopyFunction : Function<CopyFunction> {
       if (grads[0].defined()) gather_gradient(master, grads[0].narrow(0, at, rows));
       at += rows;
     }
-    return variable_list(4);
+    if (auto hook = ctx->saved_data.find("hook"); hook != ctx->saved_data.end()) {
+      auto held = c10::static_intrusive_pointer_cast<Hook>(hook->second.toCapsule());
+      held->call(held->context, ctx->saved_data["id"].toInt());
+    }
+    return variable_list(6);
   }
 };
 
@@ -156,13 +175,23 @@ char* joust_logprobs(const Tensor* rows, const Tensor* weight, const Tensor* tar
   });
 }
 
-char* joust_compute_copy(const Tensor* copy, const Tensor* const* masters, int64_t count, Tensor** out) {
+using HookPtr = c10::intrusive_ptr<joust::Hook>;
+
+void* joust_hook_new(void* context, void (*call)(void*, int64_t), void (*release)(void*)) {
+  return new HookPtr(c10::make_intrusive<joust::Hook>(context, call, release));
+}
+
+void joust_hook_free(void* hook) { delete static_cast<HookPtr*>(hook); }
+
+// `hook` may be null; else it is called with `id` when the gradient has reached the masters.
+char* joust_compute_copy(const Tensor* copy, const Tensor* const* masters, int64_t count, void* hook, int64_t id, Tensor** out) {
   return joust::guarded([&] {
     TORCH_CHECK(count >= 1 && count <= 3, "expected one to three masters, got ", count);
     std::optional<Tensor> b, c;
     if (count > 1) b = *masters[1];
     if (count > 2) c = *masters[2];
-    *out = new Tensor(joust::CopyFunction::apply(*copy, *masters[0], b, c));
+    const HookPtr held = hook == nullptr ? HookPtr() : *static_cast<HookPtr*>(hook);
+    *out = new Tensor(joust::CopyFunction::apply(*copy, *masters[0], b, c, held, id));
   });
 }
 
@@ -170,6 +199,15 @@ char* joust_clear_grad(const Tensor* tensor) {
   return joust::guarded([&] {
     Tensor leaf = *tensor;
     leaf.mutable_grad() = Tensor();
+  });
+}
+
+char* joust_set_grad(const Tensor* tensor, const Tensor* grad) {
+  return joust::guarded([&] {
+    TORCH_CHECK(tensor->sizes() == grad->sizes() && tensor->scalar_type() == grad->scalar_type(), "a gradient of shape ",
+                grad->sizes(), " does not fit ", tensor->sizes());
+    Tensor leaf = *tensor;
+    leaf.mutable_grad() = *grad;
   });
 }
 

@@ -32,7 +32,21 @@ unsafe extern "C" {
         limits: *const i64,
         out: *mut Raw,
     ) -> *mut c_char;
-    pub(crate) fn joust_compute_copy(copy: Raw, masters: *const Raw, count: i64, out: *mut Raw) -> *mut c_char;
+    pub(crate) fn joust_compute_copy(
+        copy: Raw,
+        masters: *const Raw,
+        count: i64,
+        hook: *mut c_void,
+        id: i64,
+        out: *mut Raw,
+    ) -> *mut c_char;
+    pub(crate) fn joust_hook_new(
+        context: *mut c_void,
+        call: extern "C" fn(*mut c_void, i64),
+        release: extern "C" fn(*mut c_void),
+    ) -> *mut c_void;
+    pub(crate) fn joust_hook_free(hook: *mut c_void);
+    pub(crate) fn joust_set_grad(tensor: Raw, grad: Raw) -> *mut c_char;
     pub(crate) fn joust_clear_grad(tensor: Raw) -> *mut c_char;
     pub(crate) fn joust_version(tensor: Raw) -> i64;
     pub(crate) fn joust_square_sum(values: Raw, out: *mut f64) -> *mut c_char;
@@ -61,6 +75,54 @@ unsafe extern "C" {
         ids: *mut i64,
         logprobs: *mut f32,
     ) -> *mut c_char;
+    pub(crate) fn joust_store_open(
+        host: *const c_char,
+        port: *mut u16,
+        serve: bool,
+        timeout_ms: i64,
+        out: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn joust_store_free(store: *mut c_void);
+    pub(crate) fn joust_store_set(store: *mut c_void, key: *const c_char, value: *const u8, length: i64)
+    -> *mut c_char;
+    pub(crate) fn joust_store_check(store: *mut c_void, key: *const c_char, present: *mut bool) -> *mut c_char;
+    pub(crate) fn joust_store_get(
+        store: *mut c_void,
+        key: *const c_char,
+        into: *mut c_void,
+        take: extern "C" fn(*mut c_void, *const u8, i64),
+    ) -> *mut c_char;
+    pub(crate) fn joust_store_add(store: *mut c_void, key: *const c_char, by: i64, sum: *mut i64) -> *mut c_char;
+    pub(crate) fn joust_group_open(
+        store: *mut c_void,
+        prefix: *const c_char,
+        host: *const c_char,
+        rank: i32,
+        size: i32,
+        timeout_ms: i64,
+        out: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn joust_group_share(group: *mut c_void) -> *mut c_void;
+    pub(crate) fn joust_group_free(group: *mut c_void);
+    pub(crate) fn joust_group_abort(group: *mut c_void) -> *mut c_char;
+    pub(crate) fn joust_all_reduce(
+        group: *mut c_void,
+        tensor: Raw,
+        operation: i32,
+        work: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn joust_reduce_scatter(
+        group: *mut c_void,
+        output: Raw,
+        input: Raw,
+        work: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn joust_all_gather(group: *mut c_void, output: Raw, input: Raw, work: *mut *mut c_void) -> *mut c_char;
+    pub(crate) fn joust_broadcast(group: *mut c_void, tensor: Raw, root: i32, work: *mut *mut c_void) -> *mut c_char;
+    pub(crate) fn joust_barrier(group: *mut c_void, work: *mut *mut c_void) -> *mut c_char;
+    pub(crate) fn joust_work_wait(work: *mut c_void) -> *mut c_char;
+    pub(crate) fn joust_work_done(work: *mut c_void) -> bool;
+    pub(crate) fn joust_work_free(work: *mut c_void);
     fn free(block: *mut c_void);
 }
 

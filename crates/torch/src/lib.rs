@@ -1,21 +1,28 @@
-//! The C++ border: fused layers, log-probs, AdamW and memory for libtorch.
+//! The C++ border: fused layers, log-probs, AdamW, memory and collectives for libtorch.
 //!
 //! Every function does what its plain formula in tch operations would do, and falls back to that formula where tensors are not on
-//! the CPU. It holds no model and no state. This is the only crate with unsafe code.
+//! the CPU. It holds no model; its only state is a connection between ranks. This is the only crate with unsafe code.
 
 mod adamw;
 mod decode;
 mod error;
 mod ffi;
+mod group;
 mod layers;
 mod logprobs;
+mod masters;
 mod memory;
+mod store;
 
 pub use adamw::{Step, adamw, square_sum};
 pub use decode::{Packed, Past, attend_one, can_attend, draw};
 pub use error::{Error, Result};
+pub use group::{Aborter, Join, Pending, ProcessGroup, Reduce};
 pub use layers::{RopeHeads, add_rms_norm, rms_norm, rope, swiglu};
-pub use logprobs::{Limits, clear_grad, compute_copy, logprobs, version};
+pub use logprobs::{Limits, logprobs};
+pub use masters::{Hook, clear_grad, compute_copy, set_grad, version};
+
+pub use store::Store;
 
 use tch::{Kind, Tensor};
 

@@ -1,4 +1,4 @@
-//! Log-probs from hidden rows without whole logits, and compute copies of master weights.
+//! Log-probs from hidden rows without whole logits.
 
 use tch::{Kind, Tensor};
 
@@ -38,34 +38,4 @@ pub fn logprobs(rows: &Tensor, weight: &Tensor, targets: &Tensor, limits: Limits
         unsafe { ffi::joust_logprobs(ffi::raw(rows), ffi::raw(weight), ffi::raw(targets), limits.as_ptr(), out) }
     })?;
     Ok(out)
-}
-
-/// Returns a tensor that stands for one to three `masters`, stacked by rows, with the values of `copy`.
-///
-/// Its gradient is added to the masters' own gradients, in the masters' kind. The caller keeps `copy` equal to the masters.
-///
-/// # Errors
-/// [`crate::Error::Cpp`] if there are more masters.
-pub fn compute_copy(copy: &Tensor, masters: &[&Tensor]) -> Result<Tensor> {
-    let raw: Vec<ffi::Raw> = masters.iter().map(|master| ffi::raw(master)).collect();
-    let [out] = ffi::own("compute_copy", |out| {
-        // SAFETY: the masters outlive the call, which copies their handles; `out` has room for one.
-        unsafe { ffi::joust_compute_copy(ffi::raw(copy), raw.as_ptr(), raw.len() as i64, out) }
-    })?;
-    Ok(out)
-}
-
-/// Drops the gradient of a leaf, memory included.
-///
-/// # Errors
-/// [`crate::Error::Cpp`] if libtorch refuses.
-pub fn clear_grad(leaf: &Tensor) -> Result<()> {
-    // SAFETY: the tensor outlives the call.
-    ffi::check("clear_grad", unsafe { ffi::joust_clear_grad(ffi::raw(leaf)) })
-}
-
-/// Returns how often the tensor's memory was written in place, through it or through a detached view of it.
-pub fn version(tensor: &Tensor) -> i64 {
-    // SAFETY: the tensor outlives the call, which reads a counter.
-    unsafe { ffi::joust_version(ffi::raw(tensor)) }
 }

@@ -204,7 +204,7 @@ fn gradients_of_a_copy_reach_the_masters_and_add_up_in_float32() {
     let copy = tch::no_grad(|| Tensor::cat(&masters, 0).to_kind(Kind::BFloat16));
     let mut expected = Tensor::zeros([5, 4], (Kind::Float, Cpu));
     for round in 0..3 {
-        let whole = compute_copy(&copy, &[&masters[0], &masters[1]]).unwrap();
+        let whole = compute_copy(&copy, &[&masters[0], &masters[1]], None).unwrap();
         assert_eq!(whole, copy);
         let factor = random(&[5, 4], Kind::BFloat16) * (round + 1) as f64;
         expected += factor.to_kind(Kind::Float);

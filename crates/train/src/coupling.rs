@@ -3,9 +3,10 @@
 //! They are computed once a step and not once a micro-batch, so that micro-batches change nothing.
 
 use joust_losses::{PairLoss, SingleLoss};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Result, single,
+    Error, Ranks, Result, single,
     trainer::{Objective, Prepared},
 };
 
@@ -25,7 +26,18 @@ pub(crate) struct Coupled {
 /// log π of each answer of a micro-batch, in nats.
 pub(crate) type AnswerSums<'a> = &'a dyn Fn(&[Prepared]) -> Result<Vec<f64>>;
 
-/// Computes what couples the micro-batches of a step.
+/// A pair as the others of its step see it: chosen and rejected answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct PairFacts {
+    /// log π, in nats.
+    policy: [f64; 2],
+    /// log π_ref, in nats.
+    reference: [f64; 2],
+    /// The judge's scores.
+    scores: [f64; 2],
+}
+
+/// Computes what couples the micro-batches of a step, over all ranks.
 ///
 /// # Arguments
 /// * `own` - log π of the answers of a micro-batch.
@@ -33,108 +45,106 @@ pub(crate) type AnswerSums<'a> = &'a dyn Fn(&[Prepared]) -> Result<Vec<f64>>;
 pub(crate) fn couple<B: AsRef<[Prepared]>>(
     objective: &Objective,
     step: &[B],
-    own: AnswerSums<'_>,
-    foreign: AnswerSums<'_>,
+    (own, foreign): (AnswerSums<'_>, AnswerSums<'_>),
+    ranks: &Ranks,
 ) -> Result<Vec<Coupled>> {
-    let blank = || vec![Coupled::default(); step.len()];
-    let all =
-        |sums: AnswerSums<'_>| -> Result<Vec<Vec<f64>>> { step.iter().map(|batch| sums(batch.as_ref())).collect() };
+    let all = |sums: AnswerSums<'_>| -> Result<Vec<f64>> {
+        Ok(step.iter().map(|batch| sums(batch.as_ref())).collect::<Result<Vec<_>>>()?.concat())
+    };
+    let prepared = || step.iter().flat_map(AsRef::as_ref);
+    let same = |coupled: Coupled| Ok(vec![coupled; step.len()]);
     match objective {
-        Objective::Pair(loss) if loss.needs_matching() => Ok(matched(loss, step, &all(own)?)),
+        Objective::Pair(loss) if loss.needs_matching() => {
+            let facts = all(own)?.chunks_exact(2).zip(prepared()).map(|(policy, p)| pair_facts(policy, p)).collect();
+            let (facts, mine) = ranks.join(facts)?;
+            let matched = if matches!(loss, PairLoss::Dove { .. }) { rotated(&facts) } else { sorted(loss, &facts) };
+            let mut mine = matched[mine].iter();
+            let mut cut = |batch: &B| mine.by_ref().take(batch.as_ref().len()).copied().unzip();
+            Ok(step
+                .iter()
+                .map(&mut cut)
+                .map(|(matched, signs)| Coupled { matched, signs, ..Coupled::default() })
+                .collect())
+        }
         Objective::Single(SingleLoss::Kto { .. }) => {
-            let (mut sum, mut count) = (0.0, 0usize);
-            for (batch, policy) in step.iter().zip(all(foreign)?) {
-                let reference = batch.as_ref().iter().flat_map(|prepared| &prepared.foreign);
-                for (policy, foreign) in policy.into_iter().zip(reference) {
-                    sum += policy - f64::from(foreign.reference);
-                    count += 1;
-                }
-            }
-            if count == 0 {
-                let id = step.iter().flat_map(AsRef::as_ref).next().map(|p| p.example.id.to_string());
+            let reference = prepared().flat_map(|prepared| &prepared.foreign);
+            let gaps =
+                all(foreign)?.into_iter().zip(reference).map(|(policy, foreign)| policy - f64::from(foreign.reference));
+            let (gaps, _) = ranks.join(gaps.collect())?;
+            if gaps.is_empty() {
+                let id = prepared().next().map(|p| p.example.id.to_string());
                 let problem = "kto compares prompts with the answers of other prompts, and the step has one prompt only; raise \
                                learner.prompts_per_step";
                 return Err(Error::Example { id: id.unwrap_or_default(), problem: problem.into() });
             }
-            Ok(vec![Coupled { baseline: (sum / count as f64).max(0.0), ..Coupled::default() }; step.len()])
+            same(Coupled { baseline: mean(&gaps).max(0.0), ..Coupled::default() })
         }
         Objective::Single(SingleLoss::BcoUnpaired { beta }) => {
-            let policy: Vec<f64> = all(own)?.concat();
-            let reference = reference_sums(step).into_iter().flatten();
-            let total: f64 = policy.iter().zip(reference).map(|(policy, reference)| beta * (policy - reference)).sum();
-            let baseline = total / policy.len().max(1) as f64;
-            Ok(vec![Coupled { baseline, ..Coupled::default() }; step.len()])
+            let rewards = all(own)?.into_iter().zip(prepared().flat_map(reference_sums));
+            let (rewards, _) = ranks.join(rewards.map(|(policy, reference)| beta * (policy - reference)).collect())?;
+            same(Coupled { baseline: mean(&rewards), ..Coupled::default() })
         }
         Objective::Single(SingleLoss::Dro { .. }) => {
-            let examples = step.iter().flat_map(AsRef::as_ref).map(|prepared| &prepared.example);
-            let moments = moments(&examples.flat_map(single::rewards).collect::<Vec<_>>());
-            Ok(vec![Coupled { moments, ..Coupled::default() }; step.len()])
+            let (rewards, _) = ranks.join(prepared().flat_map(|p| single::rewards(&p.example)).collect())?;
+            same(Coupled { moments: moments(&rewards), ..Coupled::default() })
         }
-        _ => Ok(blank()),
+        _ => same(Coupled::default()),
     }
+}
+
+fn pair_facts(policy: &[f64], prepared: &Prepared) -> PairFacts {
+    let reference = reference_sums(prepared);
+    let score = |side: usize| prepared.example.answers[side].score.unwrap_or_default();
+    PairFacts { policy: [policy[0], policy[1]], reference: [reference[0], reference[1]], scores: [score(0), score(1)] }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// Returns mean and standard deviation; a deviation of 0 becomes 1.
 fn moments(values: &[f64]) -> [f64; 2] {
-    let count = values.len().max(1) as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
+    let mean = mean(values);
+    let deviation =
+        (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len().max(1) as f64).sqrt();
     [mean, if deviation > 0.0 { deviation } else { 1.0 }]
 }
 
-/// Returns log π_ref of the answers of each micro-batch.
-fn reference_sums<B: AsRef<[Prepared]>>(step: &[B]) -> Vec<Vec<f64>> {
-    let sum = |known: &crate::Known| known.reference.iter().map(|value| f64::from(*value)).sum();
-    step.iter().map(|batch| batch.as_ref().iter().flat_map(|prepared| &prepared.known).map(sum).collect()).collect()
+/// Returns log π_ref of the answers of an example.
+fn reference_sums(prepared: &Prepared) -> Vec<f64> {
+    prepared.known.iter().map(|known| known.reference.iter().map(|value| f64::from(*value)).sum()).collect()
 }
 
+/// What each answer of a pair is matched with, and who is better: see [`Coupled`].
+type Match = ([f64; 2], [f64; 2]);
+
 /// Sorts both distributions over the step and tells each answer what stands at its rank on the other side.
-fn matched<B>(loss: &PairLoss, step: &[B], policy: &[Vec<f64>]) -> Vec<Coupled>
-where
-    B: AsRef<[Prepared]>,
-{
-    let reference = reference_sums(step);
-    let pairs = |sums: &[Vec<f64>]| -> Vec<[f64; 2]> {
-        sums.iter().flat_map(|batch| batch.chunks_exact(2).map(|pair| [pair[0], pair[1]])).collect()
+fn sorted(loss: &PairLoss, facts: &[PairFacts]) -> Vec<Match> {
+    let sides = |fact: &PairFacts| {
+        let PairFacts { policy: p, reference: r, .. } = fact;
+        if matches!(loss, PairLoss::Aot { .. }) { (p[0] - p[1], r[0] - r[1]) } else { (p[0] - r[0], p[1] - r[1]) }
     };
-    let (policy, reference) = (pairs(policy), pairs(&reference));
-    if let PairLoss::Dove { .. } = loss {
-        return rotated(step, &policy, &reference);
-    }
-    let (upper, lower): (Vec<f64>, Vec<f64>) = if matches!(loss, PairLoss::Aot { .. }) {
-        policy.iter().zip(&reference).map(|(p, r)| (p[0] - p[1], r[0] - r[1])).unzip()
-    } else {
-        policy.iter().zip(&reference).map(|(p, r)| (p[0] - r[0], p[1] - r[1])).unzip()
-    };
+    let (upper, lower): (Vec<f64>, Vec<f64>) = facts.iter().map(sides).unzip();
     let (of_upper, of_lower) = (at_rank_of(&upper, &lower), at_rank_of(&lower, &upper));
-    let mut rest = of_upper.into_iter().zip(of_lower).map(|(a, b)| [a, b]);
-    let share =
-        |batch: &B| Coupled { matched: rest.by_ref().take(batch.as_ref().len()).collect(), ..Coupled::default() };
-    step.iter().map(share).collect()
+    of_upper.into_iter().zip(of_lower).map(|(a, b)| ([a, b], [0.0; 2])).collect()
 }
 
 /// Lets the chosen answer of each pair meet the rejected one of the next, the last that of the first.
-fn rotated<B: AsRef<[Prepared]>>(step: &[B], policy: &[[f64; 2]], reference: &[[f64; 2]]) -> Vec<Coupled> {
-    let examples: Vec<_> = step.iter().flat_map(AsRef::as_ref).map(|prepared| &prepared.example).collect();
-    let count = examples.len();
-    let h = |i: usize, side: usize| policy[i][side] - reference[i][side];
-    let score = |i: usize, side: usize| examples[i].answers[side].score.unwrap_or_default();
-    let sign = |i: usize, j: usize| match score(i, 0).total_cmp(&score(j, 1)) {
+fn rotated(facts: &[PairFacts]) -> Vec<Match> {
+    let count = facts.len();
+    let h = |i: usize, side: usize| facts[i].policy[side] - facts[i].reference[side];
+    let sign = |i: usize, j: usize| match facts[i].scores[0].total_cmp(&facts[j].scores[1]) {
         std::cmp::Ordering::Greater => 1.0,
         std::cmp::Ordering::Equal => 0.0,
         std::cmp::Ordering::Less => -1.0,
     };
-    let mut next = 0..count;
-    let mut share = |batch: &B| {
-        let own: Vec<usize> = next.by_ref().take(batch.as_ref().len()).collect();
-        let around = |i: usize| ((i + 1) % count, (i + count - 1) % count);
-        Coupled {
-            matched: own.iter().map(|&i| [h(around(i).0, 1), h(around(i).1, 0)]).collect(),
-            signs: own.iter().map(|&i| [sign(i, around(i).0), sign(around(i).1, i)]).collect(),
-            ..Coupled::default()
-        }
-    };
-    step.iter().map(&mut share).collect()
+    let around = |i: usize| ((i + 1) % count, (i + count - 1) % count);
+    (0..count)
+        .map(|i| {
+            let (next, last) = around(i);
+            ([h(next, 1), h(last, 0)], [sign(i, next), sign(last, i)])
+        })
+        .collect()
 }
 
 /// Returns for each of `values` what stands at its rank in `others`; equal values rank by place.

@@ -35,6 +35,14 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// Another rank failed, or this one cannot read what it said.
+    #[error("rank {rank}: {message}")]
+    Rank {
+        /// The rank.
+        rank: usize,
+        /// What it said.
+        message: String,
+    },
     /// A checkpoint cannot be read back.
     #[error("checkpoint {path} is damaged ({reason}); remove it to resume from the one before")]
     Checkpoint {

@@ -8,7 +8,7 @@ use joust_losses::{
 use tch::{Kind, Tensor};
 
 use crate::{
-    Result,
+    Ranks, Result,
     single::rewards,
     trainer::{Known, Micro, Prepared, Sums},
 };
@@ -43,7 +43,7 @@ fn spread(known: &mut [Known], advantages: &[f64]) {
 }
 
 /// Computes the advantages of a whole step.
-pub(crate) fn advantages(loss: &GradientLoss, step: &mut [Vec<Prepared>]) -> Result<()> {
+pub(crate) fn advantages(loss: &GradientLoss, step: &mut [Vec<Prepared>], ranks: &Ranks) -> Result<()> {
     match *loss {
         GradientLoss::NashMd { .. } => {} // its advantage holds the current policy's log-ratio
         GradientLoss::Rloo { beta, .. } => {
@@ -61,10 +61,10 @@ pub(crate) fn advantages(loss: &GradientLoss, step: &mut [Vec<Prepared>]) -> Res
         }
         GradientLoss::ReinforcePlusPlus { beta, .. } => {
             let to_go = |rewards: &[f64], _: &[f64]| (rewards_to_go(rewards, 1.0), Vec::new());
-            by_token(beta, step, &to_go);
+            by_token(beta, step, &to_go, ranks)?;
         }
         GradientLoss::Ppo { beta, gamma, lambda, .. } => {
-            by_token(beta, step, &|rewards, values| gae(rewards, values, gamma, lambda));
+            by_token(beta, step, &|rewards, values| gae(rewards, values, gamma, lambda), ranks)?;
         }
     }
     Ok(())
@@ -75,7 +75,7 @@ type Estimate<'a> = &'a dyn Fn(&[f64], &[f64]) -> (Vec<f64>, Vec<f64>);
 
 /// Computes advantages and returns from the rewards and values of each answer's tokens, and whitens the advantages over all tokens
 /// of the step.
-fn by_token(beta: f64, step: &mut [Vec<Prepared>], estimate: Estimate<'_>) {
+fn by_token(beta: f64, step: &mut [Vec<Prepared>], estimate: Estimate<'_>, ranks: &Ranks) -> Result<()> {
     let mut all = Vec::new();
     for prepared in step.iter_mut().flatten() {
         for (k, reward) in rewards(&prepared.example).into_iter().enumerate() {
@@ -87,10 +87,12 @@ fn by_token(beta: f64, step: &mut [Vec<Prepared>], estimate: Estimate<'_>) {
             all.extend(advantages);
         }
     }
-    let mut rest = whiten(&all).into_iter();
+    let (all, mine) = ranks.join(all)?;
+    let mut rest = whiten(&all).into_iter().skip(mine.start);
     for known in step.iter_mut().flatten().flat_map(|prepared| &mut prepared.known) {
         known.advantages = rest.by_ref().take(known.reference.len()).map(|advantage| advantage as f32).collect();
     }
+    Ok(())
 }
 
 /// Computes the micro-batch's share of the step's loss; carries the gradient.

@@ -3,13 +3,14 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use joust_model::{Llama, ModelConfig, Weights};
-use joust_torch::{clear_grad, compute_copy, square_sum, version};
+use joust_torch::{ProcessGroup, clear_grad, compute_copy, square_sum, version};
 use tch::{Kind, Tensor};
 
-use crate::{AdamW, AdamWParams, Average, Error, Past, Result, Schedule};
+use crate::{AdamW, AdamWParams, Average, Error, Past, Result, Schedule, reducer::Reducer};
 
 /// How weights are updated.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,6 +51,8 @@ pub struct Master {
     copies: BTreeMap<String, Tensor>,
     /// Version of each master when its copy was last made equal to it.
     versions: RefCell<BTreeMap<String, i64>>,
+    /// Sums gradients over ranks, where there are several.
+    pub(crate) reducer: Option<Reducer>,
 }
 
 /// A matrix that the model reads whole: one master, or several stacked by rows.
@@ -114,7 +117,18 @@ impl Master {
             matrices,
             copies,
             versions,
+            reducer: None,
         }
+    }
+
+    /// Sums gradients over the ranks of a group from here on, in buckets of `smallest` elements at least; all ranks hold the same masters.
+    ///
+    /// # Errors
+    /// [`Error::Border`] if libtorch refuses.
+    pub(crate) fn reduce_over(&mut self, group: Arc<ProcessGroup>, smallest: i64) -> Result<()> {
+        let matrices: Vec<_> = self.matrices.iter().map(|matrix| (matrix.key.clone(), matrix.parts.clone())).collect();
+        self.reducer = Some(Reducer::new((group, smallest), &matrices, &self.weights)?);
+        Ok(())
     }
 
     /// Keeps an average of the masters from here on.
@@ -138,9 +152,10 @@ impl Master {
         let mut read = BTreeMap::new();
         for Matrix { key, parts, whole } in &self.matrices {
             let masters: Vec<&Tensor> = parts.iter().map(|part| &self.weights.0[part]).collect();
+            let report = self.reducer.as_ref().and_then(|reducer| reducer.report(key));
             let tensor = match masters.as_slice() {
-                [single] if self.copies.is_empty() => single.shallow_clone(),
-                _ => compute_copy(whole, &masters)?,
+                [single] if self.copies.is_empty() && report.is_none() => single.shallow_clone(),
+                _ => compute_copy(whole, &masters, report)?,
             };
             read.insert(key.clone(), tensor);
         }
@@ -191,6 +206,9 @@ impl Master {
 
     /// Drops gathered gradients.
     pub fn forget(&mut self) {
+        if let Some(reducer) = &self.reducer {
+            return reducer.clear();
+        }
         for weight in self.weights.0.values() {
             clear_grad(weight).expect("masters are leaves");
         }

@@ -1,17 +1,21 @@
 //! One step on examples: prepare, loss and gradients by micro-batch, update, metrics under TRL's names.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use joust_core::Example;
 use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
 use joust_model::{Device, Llama, SequenceBatch};
 use joust_pairs::Keep;
+use joust_torch::ProcessGroup;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Error, Master, Reasons, Result,
+    Error, Master, Ranks, Reasons, Result,
     coupling::{Coupled, couple},
-    gradient, list, pair, single,
+    gradient, list, pair,
+    reducer::Reducer,
+    single,
 };
 
 /// What is minimised, by what it reads.
@@ -85,6 +89,7 @@ pub struct Trainer {
     pub wpo: bool,
     /// How the judge's reasons are trained on; `None` leaves them alone.
     pub reasons: Option<Reasons>,
+    pub(crate) ranks: Ranks,
     pub(crate) objective: Objective,
     pub(crate) device: Device,
 }
@@ -98,36 +103,59 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    fn of<B: AsRef<[Prepared]>>(micro_batches: &[B]) -> Self {
+    /// Counts over all ranks.
+    fn of<B: AsRef<[Prepared]>>(micro_batches: &[B], ranks: &Ranks) -> Result<Self> {
         let answers = || {
             let examples = micro_batches.iter().flat_map(AsRef::as_ref);
             examples.flat_map(|prepared: &Prepared| &prepared.example.answers)
         };
-        Self {
-            examples: micro_batches.iter().map(|batch| batch.as_ref().len()).sum::<usize>() as f64,
-            answers: answers().count() as f64,
-            tokens: answers().map(|answer| answer.token_ids.len()).sum::<usize>() as f64,
-        }
+        let own = [
+            micro_batches.iter().map(|batch| batch.as_ref().len()).sum::<usize>(),
+            answers().count(),
+            answers().map(|answer| answer.token_ids.len()).sum::<usize>(),
+        ];
+        let all = ranks.gather(own)?;
+        let total = |which: usize| all.iter().map(|own| own[which]).sum::<usize>() as f64;
+        Ok(Self { examples: total(0), answers: total(1), tokens: total(2) })
     }
 }
 
 /// Sums over a step of what becomes a mean at its end.
 #[derive(Debug, Default)]
-pub(crate) struct Sums(BTreeMap<&'static str, (f64, f64)>);
+pub(crate) struct Sums(BTreeMap<String, Sum>);
+
+/// The sum of values of one name, and how many they are; of what adds up to a whole there is no count.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Sum {
+    sum: f64,
+    count: Option<f64>,
+}
 
 impl Sums {
     /// Adds values that become a mean over all values of this name.
-    pub(crate) fn add(&mut self, name: &'static str, values: &Tensor) {
-        let (sum, count) = self.0.entry(name).or_default();
-        *sum += values.sum(Kind::Double).double_value(&[]);
-        *count += values.numel() as f64;
+    pub(crate) fn add(&mut self, name: &str, values: &Tensor) {
+        self.enter(name, Sum { sum: values.sum(Kind::Double).double_value(&[]), count: Some(values.numel() as f64) });
     }
 
     /// Adds a share of what the whole step sums up to.
-    pub(crate) fn add_part(&mut self, name: &'static str, part: f64) {
-        let (sum, count) = self.0.entry(name).or_default();
-        *sum += part;
-        *count = 1.0;
+    pub(crate) fn add_part(&mut self, name: &str, part: f64) {
+        self.enter(name, Sum { sum: part, count: None });
+    }
+
+    fn enter(&mut self, name: &str, more: Sum) {
+        let known = self.0.entry(name.to_owned()).or_default();
+        known.sum += more.sum;
+        known.count = more.count.map(|count| known.count.unwrap_or_default() + count);
+    }
+
+    /// Returns the means over all ranks.
+    fn means(self, ranks: &Ranks) -> Result<StepMetrics> {
+        let mut all = Self::default();
+        for (name, sum) in ranks.gather(self.0)?.into_iter().flatten() {
+            all.enter(&name, sum);
+        }
+        let mean = |(name, Sum { sum, count }): (String, Sum)| (name, sum / count.unwrap_or(1.0));
+        Ok(all.0.into_iter().map(mean).collect())
     }
 }
 
@@ -216,9 +244,10 @@ impl Objective {
             }
         }
         let sequences = layout(step.iter().map(|prepared| &prepared.example), &Device::cpu());
-        let totals = Totals::of(&[step]);
+        let alone = Ranks::default();
+        let totals = Totals::of(&[step], &alone)?;
         let own = |_: &[Prepared]| Ok(Vec::<f64>::try_from(sequences.sums(&logprobs.detach()).to_kind(Kind::Double))?);
-        let coupled = couple(self, &[step], &own, &|_| Ok(Vec::new()))?;
+        let coupled = couple(self, &[step], (&own, &|_| Ok(Vec::new())), &alone)?;
         let micro = Micro {
             batch: step,
             sequences: &sequences,
@@ -241,7 +270,22 @@ pub(crate) fn layout<'a>(examples: impl Iterator<Item = &'a Example>, device: &D
 impl Trainer {
     /// Trains `master` with `objective`, taking the device's permit for each micro-batch.
     pub fn new(master: Master, objective: Objective, device: Device) -> Self {
-        Self { master, critic: None, keep: None, wpo: false, reasons: None, objective, device }
+        Self { master, critic: None, keep: None, wpo: false, reasons: None, ranks: Ranks::default(), objective, device }
+    }
+
+    /// Trains with the other ranks of a group, which hold the same weights: each is given its share of a step, and all take the same update.
+    ///
+    /// Gradients are summed layer by layer while the backward pass still runs, in buckets of `smallest` elements at least: 2^18, 1 MiB, costs
+    /// little more to send than a few kilobytes.
+    ///
+    /// # Errors
+    /// [`Error::Border`] if libtorch refuses.
+    pub fn train_with(&mut self, group: Arc<ProcessGroup>, smallest: i64) -> Result<()> {
+        for (_, master) in self.masters_mut() {
+            master.reduce_over(group.clone(), smallest)?;
+        }
+        self.ranks = Ranks::of(group);
+        Ok(())
     }
 
     /// Lists the trained weights with the prefix of their names in a checkpoint.
@@ -267,13 +311,27 @@ impl Trainer {
     ) -> Result<Vec<Vec<Prepared>>> {
         let reference = reference.into();
         let _no_grad = tch::no_grad_guard();
+        let mut prepared = self.ranks.agree(self.known(reference, micro_batches))?;
+        match (&self.objective, reference) {
+            (Objective::Gradient(loss), _) => gradient::advantages(loss, &mut prepared, &self.ranks)?,
+            (Objective::Single(SingleLoss::Kto { .. }), Some(reference)) => self.exchange(reference, &mut prepared)?,
+            _ => {}
+        }
+        match (&self.objective, self.keep) {
+            (Objective::Pair(_), Some(keep)) => self.retain(keep, prepared),
+            _ => Ok(prepared),
+        }
+    }
+
+    /// Computes what is known of each example for itself.
+    fn known(&self, reference: Option<&Llama>, micro_batches: Vec<Vec<Example>>) -> Result<Vec<Vec<Prepared>>> {
         for example in micro_batches.iter().flatten() {
             if let Some(problem) = self.objective.problem(example) {
                 return Err(Error::Example { id: example.id.to_string(), problem });
             }
         }
         let mut prepared = Vec::with_capacity(micro_batches.len());
-        for examples in micro_batches {
+        for examples in micro_batches.into_iter().filter(|examples| !examples.is_empty()) {
             let _permit = self.device.acquire();
             let sequences = layout(examples.iter(), &self.device);
             let held_to = match reference {
@@ -298,15 +356,7 @@ impl Trainer {
             prepared.push(examples.into_iter().map(&mut prepare).collect::<Vec<_>>());
         }
         self.encode_reasons(&mut prepared)?;
-        match (&self.objective, reference) {
-            (Objective::Gradient(loss), _) => gradient::advantages(loss, &mut prepared)?,
-            (Objective::Single(SingleLoss::Kto { .. }), Some(reference)) => self.exchange(reference, &mut prepared)?,
-            _ => {}
-        }
-        match (&self.objective, self.keep) {
-            (Objective::Pair(_), Some(keep)) => self.retain(keep, prepared),
-            _ => Ok(prepared),
-        }
+        Ok(prepared)
     }
 
     /// Updates the policy once; the loss is a mean over the whole step.
@@ -314,19 +364,18 @@ impl Trainer {
     /// # Errors
     /// [`Error::LossNotFinite`] naming the examples, or [`Error::GradientNotFinite`]; then nothing was updated.
     pub fn step(&mut self, micro_batches: &[Vec<Prepared>]) -> Result<StepMetrics> {
-        let totals = Totals::of(micro_batches);
+        let totals = Totals::of(micro_batches, &self.ranks)?;
         if totals.examples == 0.0 {
             return Ok(StepMetrics::new());
         }
         let own = |batch: &[Prepared]| self.own_sums(&self.master.model()?, batch);
         let foreign = |batch: &[Prepared]| self.foreign_sums(&self.master.model()?, batch);
-        let coupled = couple(&self.objective, micro_batches, &own, &foreign)?;
+        let coupled = couple(&self.objective, micro_batches, (&own, &foreign), &self.ranks)?;
         let mut sums = Sums::default();
-        for (batch, coupled) in micro_batches.iter().zip(&coupled).filter(|(batch, _)| !batch.is_empty()) {
-            if let Err(error) = self.accumulate((batch, coupled), totals, &mut sums) {
-                self.masters_mut().into_iter().for_each(|(_, master)| master.forget());
-                return Err(error);
-            }
+        let gathered = self.gather_gradients(micro_batches, &coupled, totals, &mut sums);
+        if let Err(error) = self.ranks.agree(gathered) {
+            self.masters_mut().into_iter().for_each(|(_, master)| master.forget());
+            return Err(error);
         }
         let update = {
             let _permit = self.device.acquire();
@@ -336,8 +385,7 @@ impl Trainer {
             }
             update
         };
-        let mean = |(name, (sum, count)): (&&str, &(f64, f64))| ((*name).to_owned(), sum / count);
-        let mut metrics: StepMetrics = sums.0.iter().map(mean).collect();
+        let mut metrics = sums.means(&self.ranks)?;
         metrics.insert("grad_norm".into(), update.grad_norm);
         metrics.insert("learning_rate".into(), update.learning_rate);
         let (unit, count) = match self.objective {
@@ -347,6 +395,35 @@ impl Trainer {
         metrics.insert(unit.into(), count);
         metrics.insert("num_tokens".into(), totals.tokens);
         Ok(metrics)
+    }
+
+    /// Gathers the gradient of the step, over all ranks.
+    fn gather_gradients(
+        &mut self,
+        micro_batches: &[Vec<Prepared>],
+        coupled: &[Coupled],
+        totals: Totals,
+        sums: &mut Sums,
+    ) -> Result<()> {
+        let batches: Vec<_> = micro_batches.iter().zip(coupled).filter(|(batch, _)| !batch.is_empty()).collect();
+        let mut gathered = Ok(());
+        for (at, (batch, coupled)) in batches.iter().enumerate() {
+            // Reasons follow with a backward pass of their own.
+            if let Some(reducer) =
+                self.master.reducer.as_ref().filter(|_| at + 1 == batches.len() && self.reasons.is_none())
+            {
+                reducer.arm();
+            }
+            gathered = self.accumulate((batch, coupled), totals, sums);
+            if gathered.is_err() {
+                break;
+            }
+        }
+        // Whatever happened here, the other ranks wait for these sums.
+        for (_, master) in self.masters() {
+            master.reducer.as_ref().map_or(Ok(()), Reducer::finish)?;
+        }
+        gathered
     }
 
     fn accumulate(&mut self, (batch, coupled): (&[Prepared], &Coupled), totals: Totals, sums: &mut Sums) -> Result<()> {

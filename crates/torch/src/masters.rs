@@ -1,0 +1,92 @@
+//! Master weights and what the model computes with instead: copies whose gradients reach the masters.
+
+use std::{
+    ffi::c_void,
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr::null_mut,
+};
+
+use tch::Tensor;
+
+use crate::{Result, ffi};
+
+/// What is called when the gradient of a copy has reached its masters, with the number of the copy.
+///
+/// It runs on the thread of the backward pass, in the middle of it. It must not panic: a panic is swallowed, for none may cross into C++.
+#[derive(Debug)]
+pub struct Hook(*mut c_void);
+
+// SAFETY: the hook counts its references atomically, and what it calls is Send and Sync.
+unsafe impl Send for Hook {}
+// SAFETY: as above; nothing is changed through a shared hook.
+unsafe impl Sync for Hook {}
+
+type Call = Box<dyn Fn(i64) + Send + Sync>;
+
+extern "C" fn call(context: *mut c_void, id: i64) {
+    // SAFETY: the context is the box of `Hook::new`, which C++ gives back only when it can call no more.
+    let call = unsafe { &*context.cast::<Call>() };
+    let _ = catch_unwind(AssertUnwindSafe(|| call(id)));
+}
+
+extern "C" fn release(context: *mut c_void) {
+    // SAFETY: C++ calls this once, at the end of the last reference, with the box of `Hook::new`.
+    drop(unsafe { Box::from_raw(context.cast::<Call>()) });
+}
+
+impl Hook {
+    /// Makes a hook; it lives as long as this handle or a copy that reports to it.
+    pub fn new(call_back: impl Fn(i64) + Send + Sync + 'static) -> Self {
+        let context: Box<Call> = Box::new(Box::new(call_back));
+        // SAFETY: the box is given away here and comes back through `release`, once.
+        Self(unsafe { ffi::joust_hook_new(Box::into_raw(context).cast(), call, release) })
+    }
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        // SAFETY: this reference is ours and is not used after this.
+        unsafe { ffi::joust_hook_free(self.0) }
+    }
+}
+
+/// Returns a tensor that stands for one to three `masters`, stacked by rows, with the values of `copy`.
+///
+/// Its gradient is added to the masters' own gradients, in the masters' kind; then the hook is called with its number. The caller keeps
+/// `copy` equal to the masters.
+///
+/// # Errors
+/// [`crate::Error::Cpp`] if there are more masters.
+pub fn compute_copy(copy: &Tensor, masters: &[&Tensor], report: Option<(&Hook, i64)>) -> Result<Tensor> {
+    let raw: Vec<ffi::Raw> = masters.iter().map(|master| ffi::raw(master)).collect();
+    let (hook, id) = report.map_or((null_mut(), 0), |(hook, id)| (hook.0, id));
+    let [out] = ffi::own("compute_copy", |out| {
+        // SAFETY: the masters outlive the call, which copies their handles and that of the hook; `out` has room for one.
+        unsafe { ffi::joust_compute_copy(ffi::raw(copy), raw.as_ptr(), raw.len() as i64, hook, id, out) }
+    })?;
+    Ok(out)
+}
+
+/// Makes `gradient` the memory in which the gradient of a leaf is gathered.
+///
+/// # Errors
+/// [`crate::Error::Cpp`] if shape or kind do not fit.
+pub fn set_grad(leaf: &Tensor, gradient: &Tensor) -> Result<()> {
+    // SAFETY: both tensors outlive the call, which copies the handle of the gradient.
+    ffi::check("set_grad", unsafe { ffi::joust_set_grad(ffi::raw(leaf), ffi::raw(gradient)) })
+}
+
+/// Drops the gradient of a leaf, memory included.
+///
+/// # Errors
+/// [`crate::Error::Cpp`] if libtorch refuses.
+pub fn clear_grad(leaf: &Tensor) -> Result<()> {
+    // SAFETY: the tensor outlives the call.
+    ffi::check("clear_grad", unsafe { ffi::joust_clear_grad(ffi::raw(leaf)) })
+}
+
+/// Returns how often the tensor's memory was written in place, through it or through a detached view of it.
+pub fn version(tensor: &Tensor) -> i64 {
+    // SAFETY: the tensor outlives the call, which reads a counter.
+    unsafe { ffi::joust_version(ffi::raw(tensor)) }
+}
