@@ -6,7 +6,7 @@ JOUST := $(CARGO_TARGET_DIR)/debug/joust
 JOUST_CACHE ?= $(HOME)/.cache/joust
 VENV := $(CURDIR)/.venv
 
-.PHONY: help setup build demo demo-smoke test test-kills cycle lint bench docs venv clean
+.PHONY: help setup build demo demo-smoke test test-kills test-rank-kills cycle lint bench docs venv clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ cycle: build ## Play the cycle example over three seeds: a table, and docs/cycle
 
 test-kills: build ## Kill and resume a run 50 times and compare the weights
 	@JOUST_KILLS=50 cargo test --quiet --workspace --test kill_resume -- --nocapture
+
+test-rank-kills: build ## Kill ranks of a learner of four 20 times and compare the weights
+	@JOUST_RANK_KILLS=20 cargo test --quiet --workspace --test rank_kills lost_ranks -- --nocapture
 
 lint: setup ## Formatting, clippy and documentation with warnings denied
 	@cargo fmt --all --check

@@ -26,6 +26,14 @@ impl Snapshot {
         Ok(Self { id, config: config.clone(), model: Mutex::new(Llama::for_sampling(config, &copy)?) })
     }
 
+    /// As [`Self::new`], of weights that nobody else writes and that are in the config's kind.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn owned(config: &ModelConfig, weights: &Weights, id: ModelRef) -> joust_model::Result<Self> {
+        Ok(Self { id, config: config.clone(), model: Mutex::new(Llama::for_sampling(config, weights)?) })
+    }
+
     /// Returns shape and constants.
     pub fn config(&self) -> &ModelConfig {
         &self.config

@@ -51,9 +51,6 @@ char* joust_group_open(void* store, const char* prefix, const char* host, int32_
   });
 }
 
-// Returns another handle on the group, for the thread that may abort it.
-void* joust_group_share(void* group) { return new GroupPtr(group_of(group)); }
-
 void joust_group_free(void* group) { delete static_cast<GroupPtr*>(group); }
 
 char* joust_group_abort(void* group) {

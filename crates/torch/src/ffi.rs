@@ -102,7 +102,6 @@ unsafe extern "C" {
         timeout_ms: i64,
         out: *mut *mut c_void,
     ) -> *mut c_char;
-    pub(crate) fn joust_group_share(group: *mut c_void) -> *mut c_void;
     pub(crate) fn joust_group_free(group: *mut c_void);
     pub(crate) fn joust_group_abort(group: *mut c_void) -> *mut c_char;
     pub(crate) fn joust_all_reduce(

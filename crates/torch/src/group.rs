@@ -45,7 +45,7 @@ pub struct Join {
 #[derive(Debug)]
 struct Handle(*mut c_void);
 
-// SAFETY: c10d guards its queue of work with a lock; the handle counts references atomically and each is freed once.
+// SAFETY: c10d guards its queue of work with a lock, and the handle is freed once.
 unsafe impl Send for Handle {}
 // SAFETY: what is called through a shared handle is `abort`, which reads a list of connections that never changes and closes each under
 // its own lock.
@@ -53,18 +53,18 @@ unsafe impl Sync for Handle {}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // SAFETY: this reference is ours and is not used after this.
+        // SAFETY: the handle is ours and is not used after this.
         unsafe { ffi::joust_group_free(self.0) }
     }
 }
 
 /// Ranks that call the same collectives in the same order, each from one thread.
 ///
-/// A collective that fails on one rank leaves the others waiting until the connection breaks or their time is over: a group is then of
-/// no further use, and a new one is joined under another name.
+/// A rank on which a collective fails breaks its connections, so that all others fail too and none waits for long. A group is then of no
+/// further use; a new one is joined under another name.
 #[derive(Debug)]
 pub struct ProcessGroup {
-    handle: Handle,
+    handle: Arc<Handle>,
     store: Arc<Store>,
     join: Join,
     /// Held while a collective begins: c10d numbers them without a lock of its own.
@@ -94,6 +94,7 @@ pub struct Pending {
     output: Tensor,
     operation: &'static str,
     timeout: Duration,
+    group: Arc<Handle>,
 }
 
 // SAFETY: the work is counted atomically and its state is guarded by a lock; it is freed once.
@@ -114,8 +115,12 @@ impl Pending {
     pub fn wait(self) -> Result<Tensor> {
         // SAFETY: the work is ours; it holds the tensors that it writes until it is done.
         let message = unsafe { ffi::joust_work_wait(self.work) };
-        typed(self.operation, self.timeout, ffi::check(self.operation, message))?;
-        Ok(self.output.shallow_clone())
+        let done = typed(self.operation, self.timeout, ffi::check(self.operation, message));
+        if done.is_err() {
+            // The others may wait for ranks that wait for this one; that it failed is said already.
+            let _ = Aborter(self.group.clone()).abort();
+        }
+        done.map(|()| self.output.shallow_clone())
     }
 }
 
@@ -178,7 +183,7 @@ impl ProcessGroup {
             ffi::joust_group_open(store.raw, prefix.as_ptr(), host.as_ptr(), rank, size, timeout, &mut raw)
         };
         typed("connect to the other ranks", join.timeout, ffi::check("connect to the other ranks", message))?;
-        Ok(Self { handle: Handle(raw), store, join, begins: Mutex::new(()) })
+        Ok(Self { handle: Arc::new(Handle(raw)), store, join, begins: Mutex::new(()) })
     }
 
     /// Returns this rank, from 0.
@@ -198,8 +203,7 @@ impl ProcessGroup {
 
     /// Returns what ends a wait from another thread.
     pub fn aborter(&self) -> Aborter {
-        // SAFETY: the group is alive; the new reference is freed by its handle.
-        Aborter(Arc::new(Handle(unsafe { ffi::joust_group_share(self.handle.0) })))
+        Aborter(self.handle.clone())
     }
 
     /// Begins to join a tensor of every rank element by element; all get the result, in place. float32, float64, int32, int64 or uint8,
@@ -320,6 +324,7 @@ impl ProcessGroup {
             call(self.handle.0, &mut work)
         };
         typed(operation, self.join.timeout, ffi::check(operation, message))?;
-        Ok(Pending { work, output: output.shallow_clone(), operation, timeout: self.join.timeout })
+        let group = self.handle.clone();
+        Ok(Pending { work, output: output.shallow_clone(), operation, timeout: self.join.timeout, group })
     }
 }

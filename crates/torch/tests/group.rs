@@ -120,6 +120,12 @@ fn killed(group: &ProcessGroup) {
     }
     let large = Tensor::ones([25_000_000], (Kind::Float, Device::Cpu));
     tell_error(|| group.all_reduce(&large, Reduce::Sum).and_then(Pending::wait).map(drop));
+    // Lives on until all have failed: the end of this process must not be what tells the others.
+    let (store, deadline) = (group.store(), Instant::now() + TIMEOUT);
+    store.add("failed", 1).expect("the store");
+    while store.add("failed", 0).expect("the store") < group.size() as i64 - 1 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5)); // polls the others
+    }
 }
 
 /// Another thread of rank 0 gives up while all others wait for rank 0.

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use joust_core::failpoint;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Serialize, de::DeserializeOwned};
 use tch::{Kind, Tensor};
@@ -63,6 +64,7 @@ impl Checkpoint {
         write_synced(&staging.join(TENSORS), &tensors)?;
         write_synced(&staging.join(STATE), &state)?;
         write_synced(&staging.join(HASH), hash.as_bytes())?;
+        failpoint::pass("checkpoint_before_rename");
         if path.exists() {
             fs::remove_dir_all(&path).map_err(io("remove", &path))?;
         }

@@ -36,6 +36,14 @@ impl Ranks {
         items.into_iter().skip(begin).take(end - begin).collect()
     }
 
+    /// Adds a number of every rank.
+    ///
+    /// # Errors
+    /// [`Error::Border`] if a rank is lost.
+    pub fn sum(&self, own: f64) -> Result<f64> {
+        Ok(self.gather(own)?.into_iter().sum())
+    }
+
     /// Returns the values of all ranks, by rank.
     pub(crate) fn gather<T: Serialize + DeserializeOwned>(&self, own: T) -> Result<Vec<T>> {
         let Some(group) = &self.0 else { return Ok(vec![own]) };

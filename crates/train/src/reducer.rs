@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use joust_core::failpoint;
 use joust_model::Weights;
 use joust_torch::{Hook, Pending, ProcessGroup, Reduce, set_grad};
 use parking_lot::Mutex;
@@ -161,6 +162,7 @@ impl Shared {
                 Ok(pending) => state.pending.push(pending),
                 Err(error) => state.failed = Some(error),
             }
+            failpoint::pass("rank_in_all_reduce");
             state.next += 1;
         }
     }

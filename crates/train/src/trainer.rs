@@ -288,6 +288,11 @@ impl Trainer {
         Ok(())
     }
 
+    /// Returns the ranks that train together.
+    pub fn ranks(&self) -> &Ranks {
+        &self.ranks
+    }
+
     /// Lists the trained weights with the prefix of their names in a checkpoint.
     pub fn masters(&self) -> Vec<(&'static str, &Master)> {
         std::iter::once(("", &self.master)).chain(self.critic.as_ref().map(|critic| ("critic.", critic))).collect()

@@ -53,6 +53,9 @@ pub enum Command {
     Games(GamesArgs),
     /// Check, explain or describe run files.
     Config(ConfigArgs),
+    /// One rank of a run's learner; `joust run` starts it.
+    #[command(hide = true)]
+    Rank(RankArgs),
     /// Check this machine: libtorch, threads, disk, memory.
     Doctor(DoctorArgs),
 }
@@ -70,6 +73,28 @@ pub struct GamesArgs {
     /// Draw the paths of the three-answer games into this SVG file.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+}
+
+/// Arguments of `joust rank`.
+#[derive(Debug, clap::Args)]
+pub struct RankArgs {
+    /// The run file.
+    pub file: PathBuf,
+    /// Override a key; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Which rank this is, from 0.
+    #[arg(long)]
+    pub rank: usize,
+    /// How many ranks there are.
+    #[arg(long)]
+    pub ranks: usize,
+    /// Where they meet.
+    #[arg(long)]
+    pub store: std::net::SocketAddr,
+    /// Steps of the run.
+    #[arg(long)]
+    pub steps: u64,
 }
 
 /// Arguments of `joust run`.

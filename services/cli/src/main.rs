@@ -10,6 +10,7 @@ mod learned;
 mod model;
 mod optim;
 mod presets;
+mod rank;
 mod reward;
 mod run;
 mod sample;
@@ -43,6 +44,7 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match args.command {
         Command::Run(args) => runtime.block_on(run::run(args)),
+        Command::Rank(args) => rank::run(&args),
         Command::Sft(args) => sft::run(&args),
         Command::TrainReward(args) => reward::run(&args),
         Command::Sample(args) => runtime.block_on(sample::run(args)),

@@ -48,6 +48,25 @@ pub enum Error {
         /// Why it was given up.
         reason: String,
     },
+    /// A rank ended, or lost another one; it was started again as often as allowed.
+    #[error("rank {rank} was lost ({reason}); look at what it wrote above, and go on with --resume")]
+    RankLost {
+        /// The rank.
+        rank: usize,
+        /// How it ended, or whom it lost.
+        reason: String,
+    },
+    /// A rank could not do what all were told.
+    #[error("rank {rank}: {message}")]
+    Rank {
+        /// The rank.
+        rank: usize,
+        /// What it said.
+        message: String,
+    },
+    /// The ranks cannot meet.
+    #[error(transparent)]
+    Border(#[from] joust_torch::Error),
     /// The trainer's thread failed.
     #[error("the trainer's thread failed: {0}")]
     Worker(String),

@@ -5,9 +5,12 @@
 
 mod collect;
 mod error;
+mod group;
+mod learners;
 mod ledger;
 mod observe;
 mod plan;
+mod rank;
 mod session;
 mod worker;
 
@@ -15,15 +18,19 @@ use std::{path::PathBuf, sync::Arc};
 
 use joust_core::{Progress, RunId, Shutdown};
 use joust_engine::{ModelStore, Snapshot};
-use joust_model::Llama;
 use joust_pairs::{Weight, replay::Order};
-use joust_queue::Queue;
-use joust_train::Trainer;
+use joust_queue::{Queue, Topic};
 use tokio::sync::watch;
 
+use collect::Collector;
+use session::Around;
+
 pub use error::{Error, Result};
+pub use group::{RankPlace, RankProcesses, serve_rank};
+pub use learners::Learners;
 pub use ledger::{Ledger, State};
 pub use observe::{Evaluation, Observer, StepReport};
+pub use rank::Rank;
 pub use session::Ended;
 
 /// Settings of one run's learner.
@@ -113,10 +120,8 @@ pub struct StopRules {
 pub struct Deps {
     /// The run's queue.
     pub queue: Arc<dyn Queue>,
-    /// Trainer at the initial weights.
-    pub trainer: Trainer,
-    /// The weights the policy is held to.
-    pub reference: Llama,
+    /// Who trains, from the initial weights.
+    pub learners: Learners,
     /// Snapshot of the same weights, for samplers.
     pub initial: Arc<Snapshot>,
     /// Where weights are published.
@@ -129,11 +134,43 @@ pub struct Deps {
 
 /// Trains until the last step, a stop rule or a stop that was asked for; then checkpoints.
 ///
+/// Ranks that are lost are started again, under a new generation, from the last checkpoint; the steps since are replayed from the queue.
+///
 /// # Returns
 /// Why it ended and the state at the end.
 ///
 /// # Errors
 /// [`Error`]; the last checkpoint and the queue are whole then.
 pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<(Ended, State)> {
-    session::Session::open(config, deps, shutdown).await?.run().await
+    let Deps { queue, mut learners, initial, models, progress, mut observer } = deps;
+    let mut collector = Collector::new(queue.clone(), Topic::pairs(&config.run));
+    let mut incarnation = 0;
+    loop {
+        let running = learners.start(incarnation)?;
+        let around = Around {
+            queue: queue.clone(),
+            initial: initial.clone(),
+            models: models.clone(),
+            progress: progress.clone(),
+            observer: observer.as_mut(),
+            collector: &mut collector,
+        };
+        let session = session::Session::open(config.clone(), running, around, shutdown.clone());
+        let ended = match session.await {
+            Ok(session) => session.run().await,
+            Err(error) => Err(error),
+        };
+        match ended {
+            Err(Error::RankLost { rank, reason }) if incarnation < learners.restarts() => {
+                tracing::warn!(
+                    rank,
+                    reason,
+                    incarnation,
+                    "a rank was lost; all are started again from the last checkpoint"
+                );
+                incarnation += 1;
+            }
+            ended => return ended,
+        }
+    }
 }

@@ -6,18 +6,19 @@ use joust_core::{
     Example, Manifest, ModelRef, ModelSet, Outcome, Progress, RecordId, Shutdown, Target, decode, encode, failpoint,
 };
 use joust_engine::{Published, Snapshot};
-use joust_model::{Llama, Weights};
+use joust_model::Weights;
 use joust_queue::{AssignedStep, Fence, Lease, Queue, StepManifest, Topic};
-use joust_train::{Checkpoint, Master, Past, Restored, StepMetrics, Trainer, latest, list, prune};
+use joust_train::{StepMetrics, list, prune};
 use tokio::time::Instant;
 
 use crate::{
-    Config, Deps, Error, Reference, Result, StepReport,
+    Config, Error, Reference, Result, StepReport,
     collect::Collector,
+    learners::Running,
     ledger::{Best, Ledger, State},
     observe::Observer,
     plan::{Harvest, ReplayPool, harvest, manifest},
-    worker::Worker,
+    rank::Kept,
 };
 
 /// Why a run ended.
@@ -35,65 +36,58 @@ pub enum Ended {
     Budget,
 }
 
-/// What the trainer's thread owns.
-struct Trained {
-    trainer: Trainer,
-    /// `None` where the policy is held to nothing.
-    reference: Option<Llama>,
-}
-
-pub(crate) struct Session {
+pub(crate) struct Session<'a> {
     config: Config,
     shutdown: Shutdown,
-    worker: Worker<Trained>,
-    collector: Collector,
+    learners: Running,
     topic: Topic,
     fence: Fence,
     state: State,
     pool: ReplayPool,
     recovered: Vec<AssignedStep>,
-    deps: Rest,
+    around: Around<'a>,
+    /// The policy that was published last.
+    policy: Arc<Snapshot>,
     started: Instant,
 }
 
-/// The dependencies that the session itself uses.
-struct Rest {
-    queue: Arc<dyn Queue>,
-    initial: Arc<Snapshot>,
-    models: joust_engine::ModelStore,
-    progress: tokio::sync::watch::Sender<Option<Progress>>,
-    observer: Box<dyn Observer>,
-    policy: Arc<Snapshot>,
+/// What outlives the ranks of a session.
+pub(crate) struct Around<'a> {
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) initial: Arc<Snapshot>,
+    pub(crate) models: joust_engine::ModelStore,
+    pub(crate) progress: tokio::sync::watch::Sender<Option<Progress>>,
+    pub(crate) observer: &'a mut dyn Observer,
+    /// Holds the leases of later steps.
+    pub(crate) collector: &'a mut Collector,
 }
 
-impl Session {
+impl<'a> Session<'a> {
     /// Restores the newest whole checkpoint and reads what the queue holds beyond it.
-    pub(crate) async fn open(config: Config, deps: Deps, shutdown: Shutdown) -> Result<Self> {
-        let Deps { queue, trainer, reference, initial, models, progress, observer } = deps;
-        let reference = (config.reference != Reference::None).then_some(reference);
-        let worker = Worker::start("joust-trainer", Trained { trainer, reference })?;
-        let root = config.checkpoints.clone();
-        let Restored { found, damaged } =
-            worker.call(move |s| latest::<State>(&root, &mut s.trainer.masters_mut())).await??;
+    pub(crate) async fn open(
+        config: Config,
+        mut learners: Running,
+        around: Around<'a>,
+        shutdown: Shutdown,
+    ) -> Result<Self> {
+        let (found, damaged) = learners.restore(config.checkpoints.clone()).await?;
         for error in damaged {
-            tracing::warn!(%error, "checkpoint passed over");
+            tracing::warn!(error, "checkpoint passed over");
         }
-        let state = found.map_or_else(|| State::initial(&config, &initial), |(_, state)| state);
+        let state = found.unwrap_or_else(|| State::initial(&config, &around.initial));
         let topic = Topic::pairs(&config.run);
-        let fence = queue.fence(&topic).await?;
-        let (pool, recovered) = recover(&*queue, &topic, &config, state.step).await?;
-        let collector = Collector::new(queue.clone(), topic.clone());
-        let deps = Rest { policy: initial.clone(), queue, initial, models, progress, observer };
+        let fence = around.queue.fence(&topic).await?;
+        let (pool, recovered) = recover(&*around.queue, &topic, &config, state.step).await?;
+        let policy = around.initial.clone();
         let started = Instant::now();
-        Ok(Self { config, shutdown, worker, collector, topic, fence, state, pool, recovered, deps, started })
+        Ok(Self { config, shutdown, learners, topic, fence, state, pool, recovered, around, policy, started })
     }
 
     /// Replays what was assigned, then trains on.
     pub(crate) async fn run(mut self) -> Result<(Ended, State)> {
-        self.deps.observer.resumed(self.state.step).await?;
+        self.around.observer.resumed(self.state.step).await?;
         if self.state.step > 0 {
-            let resume = |past: &mut Past, masters: &Weights| past.resume(masters);
-            self.publish(resume).await?;
+            self.publish(true).await?;
         }
         for assigned in std::mem::take(&mut self.recovered) {
             let outcomes = decode_all(&assigned)?;
@@ -108,7 +102,7 @@ impl Session {
         while self.state.step < self.config.steps {
             let step = self.state.step;
             let range = step * self.config.prompts_per_step..(step + 1) * self.config.prompts_per_step;
-            let Some(collected) = self.collector.step(range, &self.shutdown).await? else {
+            let Some(collected) = self.around.collector.step(range, &self.shutdown).await? else {
                 return self.end(Ended::Stopped).await;
             };
             let (leases, outcomes): (Vec<Lease>, Vec<Outcome>) = collected.into_iter().unzip();
@@ -116,7 +110,7 @@ impl Session {
             let plan = manifest(&self.config, step, &harvest.examples, &self.pool)?;
             failpoint::pass("learner_before_assign");
             let durable = StepManifest { step, body: encode(&plan) };
-            self.deps.queue.assign(&self.topic, leases, durable, self.fence).await?;
+            self.around.queue.assign(&self.topic, leases, durable, self.fence).await?;
             failpoint::pass("learner_after_assign");
             if let Some(ended) = self.train(plan, harvest, &outcomes, false).await? {
                 return self.end(ended).await;
@@ -145,13 +139,13 @@ impl Session {
         self.state.step = plan.step + 1;
         self.pool.enter(plan.step, harvest.examples);
         if self.config.ends_iteration(self.state.step) {
-            self.publish(Past::publish).await?;
+            self.publish(false).await?;
         }
         failpoint::pass("learner_after_publish");
         let kl = metrics.get("objective/kl").copied().unwrap_or_default();
         let ledger = self.state.ledger.clone();
         let report = StepReport { manifest: plan, metrics, dropped: harvest.dropped, ledger, recovered };
-        self.deps.observer.step(report).await?;
+        self.around.observer.step(report).await?;
         if self.config.stop.max_kl > 0.0 && kl > self.config.stop.max_kl {
             return Ok(Some(Ended::MaxKl));
         }
@@ -176,89 +170,50 @@ impl Session {
 
     /// Prepares the examples once and passes over them; meanwhile what is held for later steps stays leased.
     async fn update(&mut self, batches: Vec<Vec<Example>>, diagnose: bool) -> Result<StepMetrics> {
-        let epochs = self.config.epochs;
-        let training = self.worker.call(move |trained| {
-            let count = |batches: &[Vec<_>]| batches.iter().map(Vec::len).sum::<usize>();
-            let examples: usize = batches.iter().map(Vec::len).sum();
-            let prepared = trained.trainer.prepare(trained.reference.as_ref(), batches)?;
-            let measured = if diagnose { trained.trainer.diagnose(&prepared)? } else { StepMetrics::new() };
-            let mut metrics = StepMetrics::new();
-            for _ in 0..epochs {
-                metrics = trained.trainer.step(&prepared)?;
-            }
-            metrics.extend(measured);
-            if trained.trainer.keep.is_some() {
-                metrics.insert("pairs/filtered".into(), (examples - count(&prepared)) as f64);
-            }
-            Ok::<_, joust_train::Error>(metrics)
-        });
+        let training = self.learners.step(batches, (self.config.epochs, diagnose));
         tokio::pin!(training);
         let mut tick = tokio::time::interval(std::time::Duration::from_secs(1));
         loop {
             tokio::select! {
-                metrics = &mut training => return Ok(metrics??),
-                _ = tick.tick() => self.collector.renew().await?,
+                metrics = &mut training => return metrics,
+                _ = tick.tick() => self.around.collector.renew().await?,
             }
         }
     }
 
     /// Publishes the policy and what the players need; at the end of an iteration the reference follows, where the run says so.
-    async fn publish(&mut self, move_past: fn(&mut Past, &Weights)) -> Result<()> {
-        self.deps.policy = self.snapshot().await?;
-        let policy = self.deps.policy.id.clone();
+    async fn publish(&mut self, resumed: bool) -> Result<()> {
+        self.policy = self.snapshot().await?;
+        let policy = self.policy.id.clone();
         self.state.policy = policy.clone();
-        let shift = move |trained: &mut Trained| {
-            let Master { past, weights, .. } = &mut trained.trainer.master;
-            past.iter_mut().for_each(|past| move_past(past, weights));
-        };
-        self.worker.call(shift).await?;
-        let ema = self.kept("average", 0, |master| master.average.as_ref().map(|average| &average.weights)).await?;
-        let past = self.kept("past", 1, |master| master.past.as_ref().map(|past| &past.weights)).await?;
+        self.learners.publish(resumed).await?;
+        let ema = self.kept("average", 0, Kept::Average).await?;
+        let past = self.kept("past", 1, Kept::Past).await?;
         let held_to = match self.config.reference {
-            Reference::Initial | Reference::None => self.deps.initial.clone(),
-            Reference::Previous => self.deps.policy.clone(),
-            Reference::Average => ema.clone().unwrap_or_else(|| self.deps.policy.clone()),
+            Reference::Initial | Reference::None => self.around.initial.clone(),
+            Reference::Previous => self.policy.clone(),
+            Reference::Average => ema.clone().unwrap_or_else(|| self.policy.clone()),
         };
-        self.refresh_reference().await?;
         let id = |model: &Option<Arc<Snapshot>>| model.as_ref().map(|model| model.id.clone());
         let set =
             ModelSet { policy, reference: held_to.id.clone(), ema: id(&ema), past: id(&past).into_iter().collect() };
-        let policy = self.deps.policy.clone();
-        self.deps.models.publish(Published { set, policy, reference: held_to, ema, past });
+        let policy = self.policy.clone();
+        self.around.models.publish(Published { set, policy, reference: held_to, ema, past });
         Ok(())
     }
 
-    /// Holds training to the weights of now, where the reference moves.
-    async fn refresh_reference(&self) -> Result<()> {
-        let kind = self.config.reference;
-        let refresh = move |trained: &mut Trained| {
-            let master = &trained.trainer.master;
-            let weights = match (kind, &master.average) {
-                (Reference::Initial | Reference::None, _) => return Ok(()),
-                (Reference::Average, Some(average)) => &average.weights,
-                (Reference::Average | Reference::Previous, _) => &master.weights,
-            };
-            trained.reference = Some(Llama::new(&master.config, &weights.snapshot(master.config.dtype.kind()))?);
-            Ok::<_, joust_model::Error>(())
-        };
-        Ok(self.worker.call(refresh).await??)
-    }
-
     /// Copies weights that the run keeps beside the policy, `lag` versions behind it.
-    async fn kept(
-        &self,
-        name: &'static str,
-        lag: u64,
-        pick: fn(&Master) -> Option<&Weights>,
-    ) -> Result<Option<Arc<Snapshot>>> {
+    async fn kept(&mut self, name: &'static str, lag: u64, which: Kept) -> Result<Option<Arc<Snapshot>>> {
         let id = self.model_ref();
         let hash = blake3::hash(format!("{name} {}", id.hash).as_bytes()).to_hex().to_string();
         let id = ModelRef { hash, version: id.version.saturating_sub(lag), ..id };
-        let copy = self.worker.call(move |trained| {
-            let master = &trained.trainer.master;
-            pick(master).map(|weights| Snapshot::new(&master.config, weights, id)).transpose()
-        });
-        Ok(copy.await??.map(Arc::new))
+        let weights = self.learners.weights(which, false).await?;
+        weights.map(|weights| self.frozen(weights, id)).transpose()
+    }
+
+    /// Makes a snapshot of weights that are ours alone.
+    fn frozen(&self, weights: Weights, id: ModelRef) -> Result<Arc<Snapshot>> {
+        Ok(Arc::new(Snapshot::owned(self.around.initial.config(), &weights, id)?))
     }
 
     /// Names the policy as it is now.
@@ -268,13 +223,10 @@ impl Session {
     }
 
     /// Copies the policy as it is now.
-    async fn snapshot(&self) -> Result<Arc<Snapshot>> {
+    async fn snapshot(&mut self) -> Result<Arc<Snapshot>> {
         let id = self.model_ref();
-        let copy = self.worker.call(move |trained| {
-            let master = &trained.trainer.master;
-            Snapshot::new(&master.config, &master.weights, id)
-        });
-        Ok(Arc::new(copy.await??))
+        let weights = self.learners.weights(Kept::Policy, false).await?.ok_or_else(no_policy)?;
+        self.frozen(weights, id)
     }
 
     async fn evaluate(&mut self) -> Result<Option<Ended>> {
@@ -282,15 +234,15 @@ impl Session {
         if every == 0 || !(step.is_multiple_of(every) || step == self.config.steps) {
             return Ok(None);
         }
-        let policy = if self.config.ends_iteration(step) { self.deps.policy.clone() } else { self.snapshot().await? };
-        let Some(evaluation) = self.deps.observer.evaluate(step, policy).await? else {
+        let policy = if self.config.ends_iteration(step) { self.policy.clone() } else { self.snapshot().await? };
+        let Some(evaluation) = self.around.observer.evaluate(step, policy).await? else {
             return Ok(None);
         };
         if self.state.best.is_none_or(|best| evaluation.win_rate > best.win_rate) {
             self.state.best = Some(Best { step, win_rate: evaluation.win_rate });
             self.state.evals_without_gain = 0;
             let weights = self.weights().await?;
-            self.deps.observer.best(step, weights).await?;
+            self.around.observer.best(step, weights).await?;
         } else {
             self.state.evals_without_gain += 1;
         }
@@ -305,9 +257,7 @@ impl Session {
         let state = State { seconds: self.seconds(), ..self.state.clone() };
         let (root, keep) = (self.config.checkpoints.clone(), self.config.keep_checkpoints);
         failpoint::pass("checkpoint_before_write");
-        let written =
-            self.worker.call(move |trained| Checkpoint::write(&root, step, &trained.trainer.masters(), &state));
-        written.await??;
+        self.learners.checkpoint(root, step, state).await?;
         failpoint::pass("checkpoint_after_write");
         prune(&self.config.checkpoints, keep)?;
         // The oldest checkpoint that stays must still find its steps, should the newer ones turn out damaged.
@@ -315,7 +265,7 @@ impl Session {
         self.state.replay_from.retain(|step, _| *step >= oldest);
         if oldest > 0 {
             let keep_from = self.state.replay_from.get(&oldest).copied().unwrap_or(oldest);
-            self.deps.queue.retire(&self.topic, oldest - 1, keep_from, self.fence).await?;
+            self.around.queue.retire(&self.topic, oldest - 1, keep_from, self.fence).await?;
         }
         failpoint::pass("checkpoint_after_retire");
         tracing::info!(step, "checkpoint written");
@@ -329,22 +279,26 @@ impl Session {
             self.checkpoint().await?;
         }
         let weights = self.weights().await?;
-        self.deps.observer.finish(self.state.step, weights).await?;
+        self.around.observer.finish(self.state.step, weights).await?;
         Ok((ended, self.state))
     }
 
-    async fn weights(&self) -> Result<Weights> {
-        self.worker.call(|trained| trained.trainer.master.weights.snapshot(tch::Kind::Float)).await
+    async fn weights(&mut self) -> Result<Weights> {
+        self.learners.weights(Kept::Policy, true).await?.ok_or_else(no_policy)
     }
 
     fn tell_progress(&self) {
         let progress = Progress { steps_done: self.state.step, version: self.config.version(self.state.step) };
-        self.deps.progress.send_replace(Some(progress));
+        self.around.progress.send_replace(Some(progress));
     }
 
     fn seconds(&self) -> f64 {
         self.state.seconds + self.started.elapsed().as_secs_f64()
     }
+}
+
+fn no_policy() -> Error {
+    Error::Worker("it has no policy".into())
 }
 
 impl Config {

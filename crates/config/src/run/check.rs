@@ -330,6 +330,13 @@ impl RunFile {
 
     fn check_learner(&self, found: &mut Problems<'_>) {
         self.learner.optim.check(found);
+        let (ranks, prompts) = (self.learner.ranks, self.learner.prompts_per_step);
+        if ranks > prompts {
+            let reason = format!(
+                "a step has {prompts} prompts (learner.prompts_per_step), so some ranks would have nothing to do"
+            );
+            found.conflict("learner.ranks", &ranks.to_string(), &reason);
+        }
         if !self.deterministic {
             return;
         }

@@ -12,8 +12,17 @@ impl Sealed for RunFile {}
 impl ConfigFile for RunFile {
     const KIND: &'static str = "run file";
     const ENV_PREFIX: &'static str = "JOUST__";
-    const OUTSIDE_HASH: &'static [&'static str] =
-        &["name", "preset", "output", "learner.checkpoint_every", "learner.keep_checkpoints"];
+    const OUTSIDE_HASH: &'static [&'static str] = &[
+        "name",
+        "preset",
+        "output",
+        "learner.checkpoint_every",
+        "learner.keep_checkpoints",
+        "learner.diagnose_every",
+        // Another number of ranks differs in rounding only, and a run may go on with it.
+        "learner.ranks",
+        "learner.rank_restarts",
+    ];
 
     fn inputs(&mut self) -> Vec<&mut PathBuf> {
         let mut paths = vec![&mut self.policy.model, &mut self.data.prompts];

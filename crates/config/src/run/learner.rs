@@ -14,6 +14,13 @@ pub struct Learner {
     /// runs out.
     #[schemars(range(min = 1))]
     pub micro_batch: u32,
+    /// Processes that share each step, on this machine. More than one pays where cores or devices are left over; each holds all weights and
+    /// the optimizer.
+    #[schemars(range(min = 1, max = 1024))]
+    pub ranks: u32,
+    /// How often lost ranks are started again, all together, from the last checkpoint, before the run ends.
+    #[schemars(range(max = 9_223_372_036_854_775_807u64))]
+    pub rank_restarts: u64,
     /// Peak learning rate. Online training starts from TRL's 5e-7, which suits models of a billion parameters; models of a
     /// few million want 1e-5 to 1e-4. Too large and the text falls apart, too small and nothing happens.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
@@ -44,6 +51,8 @@ impl Default for Learner {
         Self {
             prompts_per_step: 32,
             micro_batch: 16,
+            ranks: 1,
+            rank_restarts: 3,
             learning_rate: 5e-7,
             optim: Optimization::default(),
             epochs_per_iteration: 1,

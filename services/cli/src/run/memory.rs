@@ -24,28 +24,36 @@ pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
     let logits = sequences * u64::from(run.sampling.max_new_tokens) * config.vocab_size as u64 * 4 * 3;
     let width = (8 * config.hidden_size + 3 * config.intermediate_size) as u64;
     let activations = sequences * tokens * config.num_hidden_layers as u64 * width * element;
-    let mut kinds = vec![
+    let mut training = vec![
         ("float32 masters", 4 * parameters),
         ("AdamW moments", 8 * parameters),
         ("gradients", 4 * parameters),
         ("compute copy", element * parameters),
-        ("policy snapshot for sampling", element * parameters),
-        ("reference, for training and for sampling", 2 * element * parameters),
-        ("KV cache", rows * tokens * cache_token),
+        ("reference, for training", element * parameters),
         ("activations of a micro-batch", activations),
         ("logits of a micro-batch", logits),
     ];
+    let mut sampling = vec![
+        ("policy snapshot, for sampling", element * parameters),
+        ("reference, for sampling", element * parameters),
+        ("KV cache", rows * tokens * cache_token),
+    ];
     if averaged(run) {
-        kinds.push(("averaged policy, for training and sampling", (4 + element) * parameters));
+        training.push(("averaged policy, for training", 4 * parameters));
+        sampling.push(("averaged policy, for sampling", element * parameters));
     }
     if keeps_past(run) {
-        kinds.push(("past policy, for training and sampling", (8 + element) * parameters));
+        training.push(("past policy, for training", 8 * parameters));
+        sampling.push(("past policy, for sampling", element * parameters));
     }
     if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
-        kinds.push(("critic with its moments and gradients", (16 + element) * parameters));
+        training.push(("critic with its moments and gradients", (16 + element) * parameters));
     }
-    let total: u64 = kinds.iter().map(|(_, bytes)| bytes).sum();
-    let line = |name: &str, bytes: u64| format!("# {name:<42} {:>10.1} MiB\n", bytes as f64 / f64::from(1 << 20));
-    let lines: String = kinds.iter().map(|(name, bytes)| line(name, *bytes)).collect();
-    format!("# memory estimate, {parameters} parameters\n{lines}{}", line("total", total))
+    let sum = |kinds: &[(&str, u64)]| kinds.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    let line = |(name, bytes): &(&str, u64)| format!("# {name:<42} {:>10.1} MiB\n", *bytes as f64 / f64::from(1 << 20));
+    let lines = |kinds: &[(&str, u64)]| kinds.iter().map(line).collect::<String>();
+    let (ranks, own) = (u64::from(run.learner.ranks), sum(&training));
+    let each = if ranks > 1 { line(&("each of the ranks", own)) } else { String::new() };
+    let total = line(&("total", ranks * own + sum(&sampling)));
+    format!("# memory estimate, {parameters} parameters\n{}{each}{}{total}", lines(&training), lines(&sampling))
 }

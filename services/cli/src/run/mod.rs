@@ -5,8 +5,8 @@ mod folder;
 mod memory;
 mod observer;
 mod prompts;
-mod roles;
-mod settings;
+pub(crate) mod roles;
+pub(crate) mod settings;
 
 use std::process::ExitCode;
 

@@ -3,17 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use joust_config::{
-    Resolved, RunFile,
-    run::{LossName, ReferenceKind, Weight},
-};
+use joust_config::{Resolved, RunFile, run::ReferenceKind};
 use joust_core::{ModelSet, Player, Release, Shutdown};
 use joust_engine::{Engine, ModelStore, Published, Snapshot};
 use joust_judges::Ask;
-use joust_learner::{Ended, State};
-use joust_model::Llama;
+use joust_learner::{Ended, Learners, State};
 use joust_queue::{Queue, Settings as QueueSettings, open_embedded};
-use joust_train::{Master, Trainer};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -23,9 +18,9 @@ use super::{
     assemble::{Parts, sampling},
     observer::{RunObserver, archive},
     prompts::PromptStream,
-    settings::{annotate, keep, learner_config, objective, reasons, rules},
+    settings::{annotate, learner_config, rules},
 };
-use crate::{evaluation::Evaluator, model::scored, optim};
+use crate::{evaluation::Evaluator, rank};
 
 /// Answers decoded together at most.
 const MAX_ROWS: usize = 256;
@@ -117,12 +112,12 @@ fn stage(run: &RunFile, parts: &Parts) -> anyhow::Result<Stage> {
 }
 
 /// Returns whether a player or the reference needs the averaged policy.
-pub(super) fn averaged(run: &RunFile) -> bool {
+pub(crate) fn averaged(run: &RunFile) -> bool {
     run.sampling.players.contains(&Player::Ema) || run.reference.kind == ReferenceKind::Ema
 }
 
 /// Returns whether a player needs the policy of one iteration ago.
-pub(super) fn keeps_past(run: &RunFile) -> bool {
+pub(crate) fn keeps_past(run: &RunFile) -> bool {
     run.sampling.players.contains(&Player::Past)
 }
 
@@ -217,17 +212,7 @@ fn learner(
     progress: watch::Sender<Option<joust_core::Progress>>,
 ) -> anyhow::Result<(joust_learner::Config, joust_learner::Deps)> {
     let run = &resolved.run;
-    let updates = parts.steps * u64::from(run.learner.epochs_per_iteration);
-    let settings = optim::settings(run.learner.learning_rate, &run.learner.optim, updates);
     let model = &parts.model;
-    let mut master = Master::new(&model.config, &model.weights, settings);
-    if averaged(run) {
-        master.keep_average(run.sampling.ema_decay);
-    }
-    if keeps_past(run) {
-        master.keep_past();
-    }
-    let frozen = model.weights.snapshot(model.config.dtype.kind());
     let evaluator = Evaluator {
         engine: stage.engine.clone(),
         tokenizer: model.tokenizer.clone(),
@@ -236,19 +221,14 @@ fn learner(
         params: sampling(run, model),
         seed: run.seed,
     };
-    let mut trainer = Trainer::new(master, objective(run)?, parts.device.clone());
-    trainer.keep = keep(run);
-    trainer.reasons = reasons(run, model.tokenizer.clone());
-    trainer.wpo = run.pairing.weights.contains(&Weight::Wpo);
-    if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
-        let (config, weights) = scored(model.config.clone(), &model.weights, model.tokenizer.pad_id());
-        trainer.critic = Some(Master::new(&config, &weights, settings));
-    }
+    let learners = match run.learner.ranks {
+        1 => Learners::Thread(Some(Box::new(rank::build(run, model, parts.steps, &parts.device)?))),
+        _ => Learners::Processes(rank::processes(resolved, parts.steps)?),
+    };
     let observer = RunObserver::new(run, parts, evaluator, stage.initial.clone());
     let deps = joust_learner::Deps {
         queue: stage.queue.clone(),
-        trainer,
-        reference: Llama::new(&model.config, &frozen)?,
+        learners,
         initial: stage.initial.clone(),
         models: stage.models.clone(),
         progress,

@@ -27,12 +27,7 @@ pub(super) fn learner_config(resolved: &Resolved, parts: &Parts) -> joust_learne
         steps: parts.steps,
         epochs: u64::from(run.learner.epochs_per_iteration),
         iteration_steps: run.learner.iteration_steps,
-        reference: match run.reference.kind {
-            ReferenceKind::Initial => joust_learner::Reference::Initial,
-            ReferenceKind::Previous => joust_learner::Reference::Previous,
-            ReferenceKind::Ema => joust_learner::Reference::Average,
-            ReferenceKind::None => joust_learner::Reference::None,
-        },
+        reference: held_to(run),
         max_staleness: u64::from(run.pipeline.max_staleness),
         replay: joust_learner::Replay {
             ratio: run.pairing.replay.ratio,
@@ -57,8 +52,18 @@ pub(super) fn learner_config(resolved: &Resolved, parts: &Parts) -> joust_learne
     }
 }
 
+/// Builds what the policy is held to.
+pub(crate) fn held_to(run: &RunFile) -> joust_learner::Reference {
+    match run.reference.kind {
+        ReferenceKind::Initial => joust_learner::Reference::Initial,
+        ReferenceKind::Previous => joust_learner::Reference::Previous,
+        ReferenceKind::Ema => joust_learner::Reference::Average,
+        ReferenceKind::None => joust_learner::Reference::None,
+    }
+}
+
 /// Builds what is minimised.
-pub(super) fn objective(run: &RunFile) -> anyhow::Result<Objective> {
+pub(crate) fn objective(run: &RunFile) -> anyhow::Result<Objective> {
     let (name, params) = (run.loss.written_name(), &run.loss.params);
     Ok(match LossSpec::of(run.loss.name).map(|spec| spec.reads) {
         Some(Reads::Opponent | Reads::Group) => Objective::Gradient(GradientLoss::from_name(&name, params)?),
@@ -80,7 +85,7 @@ fn weights(run: &RunFile) -> Vec<Weight> {
 }
 
 /// Builds what a share of the pairs is chosen by; `None` trains all.
-pub(super) fn keep(run: &RunFile) -> Option<Keep> {
+pub(crate) fn keep(run: &RunFile) -> Option<Keep> {
     let by = match run.pairing.keep.by {
         joust_config::run::KeepBy::Clarity => KeepBy::Clarity,
         joust_config::run::KeepBy::Margin => KeepBy::Margin,
@@ -91,7 +96,7 @@ pub(super) fn keep(run: &RunFile) -> Option<Keep> {
 }
 
 /// Builds how the judge's reasons are trained on; `None` leaves them alone.
-pub(super) fn reasons(run: &RunFile, tokenizer: Arc<Tokenizer>) -> Option<Reasons> {
+pub(crate) fn reasons(run: &RunFile, tokenizer: Arc<Tokenizer>) -> Option<Reasons> {
     let term = &run.feedback.rationale;
     let encode = move |rationale: &Rationale| {
         let encode =
