@@ -84,7 +84,11 @@ impl Beliefs {
     pub(crate) fn strength(&self, i: usize) -> f64 {
         match self {
             Self::Scores { scores, .. } => scores[i],
-            Self::Matrix { k, p, .. } => p[i * k..(i + 1) * k].iter().sum::<f64>() / *k as f64,
+            Self::Matrix { k, p, .. } => {
+                let mean = p[i * k..(i + 1) * k].iter().sum::<f64>() / *k as f64;
+                // Answers that are alike must not be told apart by the order in which their rows were added.
+                (mean * 1e12).round() / 1e12
+            }
         }
     }
 

@@ -278,3 +278,18 @@ fn the_question_joins_the_last_message_of_a_chat() {
     let question = "Hi\n\nFirst answer:\nA0\n\nSecond answer:\nA1\n\nWhy?";
     assert_eq!(found.prompt, joust_core::Prompt::Chat(vec![message("user", question)]));
 }
+
+#[test]
+fn equals_in_a_matrix_are_not_told_apart_by_rounding() {
+    let given = [2.0, 0.0, 0.0, 2.0];
+    let ends = [Finish::Length, Finish::Eos, Finish::Eos, Finish::Length];
+    let completions = (0..4).map(|i| completion(i, &[i, 99], ends[i as usize])).collect();
+    let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let matrix = given.iter().flat_map(|a| given.iter().map(move |b| sigma(0.7 * (a - b)))).collect();
+    let judged = super::judged(JudgementValue::Matrix(matrix));
+    let penalised =
+        PairingRules { missing_eos_penalty: 1.0, score_scale: 0.7, ..rules(Select::BestWorst, Label::Soft) };
+    let rollout = rollout(completions);
+    assert_eq!(pairs(&outcome_of(&rollout, &judged, &penalised))[0].0, 0, "the first of two equal answers");
+    assert_eq!(pairs(&outcome_of(&rollout, &scores(&given), &penalised))[0].0, 0);
+}
