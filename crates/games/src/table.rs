@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use joust_model::Weights;
-use joust_train::{AdamW, AdamWParams, Objective, Prepared};
+use joust_train::{Objective, Optimizer, OptimizerParams, Prepared};
 use tch::{Kind, Tensor};
 
 use crate::{Result, game::softmax};
@@ -13,7 +13,7 @@ const NAME: &str = "logits";
 /// A table of logits in float64 with its optimizer.
 pub(crate) struct Table {
     weights: Weights,
-    optimizer: AdamW,
+    optimizer: Optimizer,
 }
 
 impl Table {
@@ -22,7 +22,7 @@ impl Table {
         let logits: Vec<f64> = policy.iter().map(|p| p.ln()).collect();
         let logits = Tensor::from_slice(&logits).set_requires_grad(true);
         let weights = Weights(BTreeMap::from([(NAME.to_owned(), logits)]));
-        let optimizer = AdamW::new(AdamWParams::default(), &weights);
+        let optimizer = Optimizer::new(OptimizerParams::default(), &weights);
         Self { weights, optimizer }
     }
 

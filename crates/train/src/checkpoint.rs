@@ -7,6 +7,7 @@ use std::{
 };
 
 use joust_core::failpoint;
+use joust_model::Weights;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Serialize, de::DeserializeOwned};
 use tch::{Kind, Tensor};
@@ -78,13 +79,8 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Checkpoint`] if a file is missing or cut, its hash differs, or its tensors are not those of `masters`.
     pub fn read<S: DeserializeOwned>(&self, masters: &mut [(&str, &mut Master)]) -> Result<S> {
-        let damaged = |reason: String| Error::Checkpoint { path: self.path.clone(), reason };
-        let file = |name: &str| fs::read(self.path.join(name)).map_err(|error| damaged(format!("{name}: {error}")));
-        let (tensors, state, hash) = (file(TENSORS)?, file(STATE)?, file(HASH)?);
-        let found = blake3::Hasher::new().update(&tensors).update(&state).finalize().to_hex();
-        if found.as_bytes() != hash {
-            return Err(damaged("its hash differs from what was written".into()));
-        }
+        let damaged = |reason: String| self.damaged(reason);
+        let (tensors, state) = self.files()?;
         let (updates, state): (Vec<u64>, S) =
             serde_json::from_slice(&state).map_err(|error| damaged(error.to_string()))?;
         if updates.len() != masters.len() {
@@ -99,10 +95,51 @@ impl Checkpoint {
     }
 }
 
+impl Checkpoint {
+    fn damaged(&self, reason: String) -> Error {
+        Error::Checkpoint { path: self.path.clone(), reason }
+    }
+
+    /// Reads tensors and state, whose hash is the one that was written.
+    fn files(&self) -> Result<(Vec<u8>, Vec<u8>)> {
+        let file =
+            |name: &str| fs::read(self.path.join(name)).map_err(|error| self.damaged(format!("{name}: {error}")));
+        let (tensors, state, hash) = (file(TENSORS)?, file(STATE)?, file(HASH)?);
+        let found = blake3::Hasher::new().update(&tensors).update(&state).finalize().to_hex();
+        if found.as_bytes() != hash {
+            return Err(self.damaged("its hash differs from what was written".into()));
+        }
+        Ok((tensors, state))
+    }
+
+    /// Reads all files and checks their hash; returns their size in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if a file is missing or cut, or its hash differs.
+    pub fn verify(&self) -> Result<u64> {
+        self.files().map(|(tensors, state)| (tensors.len() + state.len()) as u64)
+    }
+
+    /// Reads the policy's weights, float32.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn policy(&self) -> Result<Weights> {
+        let (tensors, _) = self.files()?;
+        let file = SafeTensors::deserialize(&tensors).map_err(|error| self.damaged(error.to_string()))?;
+        let mut weights = BTreeMap::new();
+        for (key, view) in file.iter() {
+            let Some(name) = key.strip_prefix("master.") else { continue };
+            let shape: Vec<i64> = view.shape().iter().map(|size| *size as i64).collect();
+            weights.insert(name.to_owned(), Tensor::f_from_data_size(view.data(), &shape, Kind::Float)?);
+        }
+        Ok(Weights(weights))
+    }
+}
+
 fn parts(master: &Master) -> Vec<(&'static str, &BTreeMap<String, Tensor>)> {
-    let optimizer = &master.optimizer;
-    let mut parts =
-        vec![("master", &master.weights.0), ("adam_first", &optimizer.first), ("adam_second", &optimizer.second)];
+    let mut parts = vec![("master", &master.weights.0)];
+    parts.extend(master.optimizer.memory());
     parts.extend(master.average.as_ref().map(|average| ("average", &average.weights.0)));
     parts.extend(master.past.as_ref().map(|past| ("past", &past.weights.0)));
     parts

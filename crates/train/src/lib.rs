@@ -27,7 +27,7 @@ pub use average::Average;
 pub use checkpoint::{Checkpoint, Restored, latest, list, prune};
 pub use error::{Error, Result};
 pub use master::{Master, Settings, Update};
-pub use optimizer::{AdamW, AdamWParams};
+pub use optimizer::{AdafactorParams, AdamWParams, Optimizer, OptimizerParams, RmsPropParams};
 pub use past::Past;
 pub use ranks::Ranks;
 pub use reason::{Encode, Reasons};

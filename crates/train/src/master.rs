@@ -10,13 +10,13 @@ use joust_model::{Llama, ModelConfig, Weights};
 use joust_torch::{ProcessGroup, clear_grad, compute_copy, square_sum, version};
 use tch::{Kind, Tensor};
 
-use crate::{AdamW, AdamWParams, Average, Error, Past, Result, Schedule, reducer::Reducer};
+use crate::{Average, Error, Optimizer, OptimizerParams, Past, Result, Schedule, reducer::Reducer};
 
 /// How weights are updated.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// AdamW's constants.
-    pub adamw: AdamWParams,
+    /// The optimizer with its constants.
+    pub optimizer: OptimizerParams,
     /// Learning rate by step.
     pub schedule: Schedule,
     /// Largest global gradient norm; a longer gradient is scaled down to it. 0 never clips.
@@ -39,8 +39,8 @@ pub struct Master {
     pub config: ModelConfig,
     /// float32 leaves of the gradient.
     pub weights: Weights,
-    /// Moments.
-    pub optimizer: AdamW,
+    /// What updates them.
+    pub optimizer: Optimizer,
     /// The averaged policy, where one is kept.
     pub average: Option<Average>,
     /// The policy of one publish ago, where it is kept.
@@ -105,7 +105,7 @@ impl Master {
             matrices.push(Matrix { key, parts, whole });
         }
         let weights = Weights(leaves);
-        let optimizer = AdamW::new(settings.adamw, &weights);
+        let optimizer = Optimizer::new(settings.optimizer, &weights);
         let versions = RefCell::new(weights.0.iter().map(|(name, tensor)| (name.clone(), version(tensor))).collect());
         Self {
             config: config.clone(),

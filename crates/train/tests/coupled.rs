@@ -6,7 +6,8 @@ use joust_model::{Device, Llama, SequenceBatch};
 use joust_pairs::{Keep, KeepBy};
 use joust_testkit::{tiny_config, tiny_weights};
 use joust_train::{
-    AdamWParams, Error, Master, Objective, Prepared, Reasons, Schedule, ScheduleKind, Settings, StepMetrics, Trainer,
+    Error, Master, Objective, OptimizerParams, Prepared, Reasons, Schedule, ScheduleKind, Settings, StepMetrics,
+    Trainer,
 };
 use tch::{Kind, Tensor};
 
@@ -63,7 +64,7 @@ fn every_objective() -> Vec<Objective> {
 fn trainer_of(objective: Objective) -> (Trainer, Llama) {
     let config = tiny_config(VOCAB);
     let schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 1e-3, warmup_steps: 0, total_steps: 100 };
-    let settings = Settings { adamw: AdamWParams::default(), schedule, max_grad_norm: 1.0 };
+    let settings = Settings { optimizer: OptimizerParams::default(), schedule, max_grad_norm: 1.0 };
     let master = Master::new(&config, &tiny_weights(&config, 5), settings);
     let reference = Llama::new(&config, &tiny_weights(&config, 6)).expect("weights are whole");
     let mut trainer = Trainer::new(master, objective, Device::cpu());
@@ -149,7 +150,7 @@ fn kto_measures_its_baseline_on_the_answers_of_the_next_prompt() {
     if expected < 0.0 {
         let config = tiny_config(VOCAB);
         let schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 1e-3, warmup_steps: 0, total_steps: 1 };
-        let settings = Settings { adamw: AdamWParams::default(), schedule, max_grad_norm: 1.0 };
+        let settings = Settings { optimizer: OptimizerParams::default(), schedule, max_grad_norm: 1.0 };
         trainer.master = Master::new(&config, &tiny_weights(&config, 6), settings);
         reference = Llama::new(&config, &tiny_weights(&config, 5)).expect("weights are whole");
         expected = -expected;

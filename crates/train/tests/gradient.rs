@@ -6,7 +6,7 @@ use joust_core::{Answer, Example, ExampleSource, Finish, Player, RecordId, Targe
 use joust_losses::{GradientLoss, ListLoss, PairLoss};
 use joust_model::{Device, Llama, SequenceBatch};
 use joust_testkit::{tiny_config, tiny_weights};
-use joust_train::{AdamWParams, Checkpoint, Error, Master, Objective, Schedule, ScheduleKind, Settings, Trainer};
+use joust_train::{Checkpoint, Error, Master, Objective, OptimizerParams, Schedule, ScheduleKind, Settings, Trainer};
 use tch::{Kind, Tensor};
 
 const VOCAB: i64 = 40;
@@ -66,7 +66,7 @@ fn every_loss() -> Vec<GradientLoss> {
 fn trainer(objective: Objective, learning_rate: f64) -> (Trainer, Llama) {
     let config = tiny_config(VOCAB);
     let schedule = Schedule { kind: ScheduleKind::Constant, learning_rate, warmup_steps: 0, total_steps: 100 };
-    let settings = Settings { adamw: AdamWParams::default(), schedule, max_grad_norm: 1.0 };
+    let settings = Settings { optimizer: OptimizerParams::default(), schedule, max_grad_norm: 1.0 };
     let master = Master::new(&config, &tiny_weights(&config, 5), settings);
     let reference = Llama::new(&config, &tiny_weights(&config, 6)).expect("weights are whole");
     let mut trainer = Trainer::new(master, objective, Device::cpu());

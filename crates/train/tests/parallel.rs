@@ -10,7 +10,7 @@ use joust_testkit::{
 };
 use joust_torch::ProcessGroup;
 use joust_train::{
-    AdamWParams, Master, Objective, Ranks, Reasons, Schedule, ScheduleKind, Settings, StepMetrics, Trainer,
+    Master, Objective, OptimizerParams, Ranks, Reasons, Schedule, ScheduleKind, Settings, StepMetrics, Trainer,
 };
 use serde::{Deserialize, Serialize};
 
@@ -104,7 +104,7 @@ fn trainer(task: &Task) -> (Trainer, Llama) {
         config.dtype = Dtype::Bfloat16;
     }
     let schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 1e-3, warmup_steps: 0, total_steps: 100 };
-    let settings = Settings { adamw: AdamWParams::default(), schedule, max_grad_norm: 1.0 };
+    let settings = Settings { optimizer: OptimizerParams::default(), schedule, max_grad_norm: 1.0 };
     let master = Master::new(&config, &tiny_weights(&config, 5), settings);
     let frozen = tiny_weights(&config, 6).snapshot(config.dtype.kind());
     let reference = Llama::new(&config, &frozen).expect("weights are whole");

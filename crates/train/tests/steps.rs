@@ -8,8 +8,8 @@ use joust_losses::PairLoss;
 use joust_model::{Device, Dtype, Llama, ModelConfig};
 use joust_testkit::{tiny_config, tiny_weights};
 use joust_train::{
-    AdamWParams, Checkpoint, Error, Master, Objective, Prepared, Schedule, ScheduleKind, Settings, Trainer, latest,
-    sft_step,
+    AdafactorParams, AdamWParams, Checkpoint, Error, Master, Objective, OptimizerParams, Prepared, RmsPropParams,
+    Schedule, ScheduleKind, Settings, Trainer, latest, sft_step,
 };
 use tch::{Kind, Tensor};
 
@@ -17,7 +17,7 @@ const VOCAB: i64 = 40;
 
 fn settings(learning_rate: f64) -> Settings {
     let schedule = Schedule { kind: ScheduleKind::Constant, learning_rate, warmup_steps: 0, total_steps: 100 };
-    Settings { adamw: AdamWParams::default(), schedule, max_grad_norm: 1.0 }
+    Settings { optimizer: OptimizerParams::default(), schedule, max_grad_norm: 1.0 }
 }
 
 fn master(config: &ModelConfig, learning_rate: f64) -> Master {
@@ -190,4 +190,33 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
     fs::write(checkpoint.path.join("state.json"), "{").expect("writable");
     let error = latest::<String>(folder.path(), &mut [("", &mut restored)]).expect_err("none is whole");
     assert!(error.to_string().contains("checkpoint-1"), "{error}");
+}
+
+#[test]
+fn every_optimizer_lowers_the_loss_and_goes_on_from_a_checkpoint() {
+    let optimizers = [
+        (OptimizerParams::AdamW(AdamWParams { weight_decay: 0.1, ..AdamWParams::default() }), 1e-2),
+        (OptimizerParams::RmsProp(RmsPropParams::default()), 1e-3),
+        (OptimizerParams::Adafactor(AdafactorParams { weight_decay: 0.1, ..AdafactorParams::default() }), 1e-2),
+    ];
+    for (optimizer, learning_rate) in optimizers {
+        for dtype in [Dtype::Float32, Dtype::Bfloat16] {
+            let config = tiny_config(VOCAB).with_dtype(dtype);
+            let settings = Settings { optimizer, ..settings(learning_rate) };
+            let mut trained = Master::new(&config, &tiny_weights(&config, 5), settings);
+            let losses: Vec<f64> = (0..8).map(|_| sft(&mut trained, 6)).collect();
+            assert!(losses[7] < losses[0], "{optimizer:?}: {losses:?}");
+            let folder = tempfile::tempdir().expect("a folder");
+            let checkpoint = Checkpoint::write(folder.path(), 8, &[("", &trained)], &()).expect("written");
+            assert!(checkpoint.verify().expect("whole") > 0);
+            let policy = checkpoint.policy().expect("whole");
+            assert!(trained.weights.0.iter().all(|(name, weight)| *weight == policy.0[name]));
+            let mut restored = Master::new(&config, &tiny_weights(&config, 77), settings);
+            checkpoint.read::<()>(&mut [("", &mut restored)]).expect("whole");
+            computes_with_its_masters(&restored);
+            sft(&mut trained, 6);
+            sft(&mut restored, 6);
+            assert_eq!(largest_difference(&trained, &restored), 0.0, "{optimizer:?} in {dtype:?}");
+        }
+    }
 }

@@ -53,6 +53,8 @@ pub enum Command {
     Games(GamesArgs),
     /// Check, explain or describe run files.
     Config(ConfigArgs),
+    /// List, check or export the checkpoints of a run.
+    Ckpt(CkptArgs),
     /// One rank of a run's learner; `joust run` starts it.
     #[command(hide = true)]
     Rank(RankArgs),
@@ -73,6 +75,42 @@ pub struct GamesArgs {
     /// Draw the paths of the three-answer games into this SVG file.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+}
+
+/// Arguments of `joust ckpt`.
+#[derive(Debug, clap::Args)]
+pub struct CkptArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CkptCommand,
+}
+
+/// What `joust ckpt` does.
+#[derive(Debug, Subcommand)]
+pub enum CkptCommand {
+    /// List them, the newest first.
+    Ls(CkptFolder),
+    /// Read every byte and compare the hashes; a damaged one is an error.
+    Verify(CkptFolder),
+    /// Write the policy of one as a Hugging Face folder.
+    Export {
+        /// The run.
+        #[command(flatten)]
+        folder: CkptFolder,
+        /// Steps done when it was written; the newest, if not given.
+        #[arg(long)]
+        step: Option<u64>,
+        /// The folder to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+/// The run whose checkpoints are meant.
+#[derive(Debug, clap::Args)]
+pub struct CkptFolder {
+    /// The run's output folder.
+    pub run: PathBuf,
 }
 
 /// Arguments of `joust rank`.

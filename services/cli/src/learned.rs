@@ -15,7 +15,7 @@ use joust_core::Prompt;
 use joust_data::Tokenizer;
 use joust_judges::{Lesson, Pupil, Scorer};
 use joust_model::{Device, Dtype, Head, Llama, load, publish_folder};
-use joust_train::{AdamWParams, Master, RewardLoss, RewardPair, Schedule, ScheduleKind, Settings, reward_step};
+use joust_train::{Master, OptimizerParams, RewardLoss, RewardPair, Schedule, ScheduleKind, Settings, reward_step};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -77,7 +77,7 @@ impl LearnedModel {
             warmup_steps: 0,
             total_steps: u64::MAX,
         };
-        let settings = Settings { adamw: AdamWParams::default(), schedule, max_grad_norm: 1.0 };
+        let settings = Settings { optimizer: OptimizerParams::default(), schedule, max_grad_norm: 1.0 };
         let master = Master::new(&shape, &weights, settings);
         let scoring = Llama::for_sampling(&shape, &master.weights.snapshot(tch::Kind::Float))?;
         let texts = Texts {

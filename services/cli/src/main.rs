@@ -1,6 +1,7 @@
 //! The joust command: parse, set up logs and threads, dispatch, and turn errors into messages and exit codes.
 
 mod args;
+mod ckpt;
 mod config_cmd;
 mod doctor;
 mod eval;
@@ -44,6 +45,7 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match args.command {
         Command::Run(args) => runtime.block_on(run::run(args)),
+        Command::Ckpt(args) => ckpt::run(&args.command),
         Command::Rank(args) => rank::run(&args),
         Command::Sft(args) => sft::run(&args),
         Command::TrainReward(args) => reward::run(&args),

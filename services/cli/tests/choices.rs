@@ -97,6 +97,9 @@ fn weights_shares_and_other_references_and_players_train() {
     let last = run("rationale", &["feedback.rationale={ weight = 0.01 }", "learner.prompts_per_step=16"]);
     let count = last["rationales/trained"].as_f64().expect("a number");
     assert!(count >= 1.0 && last["rationales/nll"].as_f64().is_some_and(|nll| nll > 0.0), "{last}");
+    for optimizer in ["rmsprop", "adafactor"] {
+        run(optimizer, &[&format!("learner.optimizer={optimizer}")]);
+    }
     run("ema", &["reference.kind=ema", "sampling.ema_decay=0.5"]);
     run("past", &[r#"sampling.players=["policy", "past"]"#]);
     let last = run("none", &["reference.kind=none", "loss={ name = \"simpo\" }"]);

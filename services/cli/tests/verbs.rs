@@ -137,10 +137,37 @@ fn a_model_is_made_aligned_and_compared() {
         assert_eq!(answer["logprobs"].as_array().expect("log-probs").len(), tokens);
     }
     best_of_four_and_training_on_it(root);
+    checkpoints_are_listed_checked_and_exported(root);
     let compared = stdout(&joust(root, &["eval", "out/policy", "--against", "base", "--run", "run.toml", "--json"]));
     let figures: Value = serde_json::from_str(&compared).expect("JSON");
     assert_eq!(figures["prompts"], 8);
     assert!(figures["win_rate"].as_f64().expect("a rate") >= 0.5, "{figures}");
+}
+
+/// The last checkpoint of the run in `out` holds the policy that the run left; a damaged one is named.
+fn checkpoints_are_listed_checked_and_exported(root: &Path) {
+    assert!(stdout(&joust(root, &["ckpt", "ls", "out"])).starts_with("step        6 "));
+    assert!(stdout(&joust(root, &["ckpt", "verify", "out"])).contains("whole"));
+    let told = stdout(&joust(root, &["ckpt", "export", "out", "--out", "exported"]));
+    assert_eq!(told, "exported step 6 to exported\n");
+    let weights = |folder: &str| fs::read(root.join(folder).join("model.safetensors")).expect("weights");
+    assert!(weights("exported") == weights("out/policy"));
+    assert!(root.join("exported/tokenizer.json").exists());
+    let fails = |arguments: &[&str]| -> String {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_joust")).args(arguments).current_dir(root).output().expect("joust starts");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(fails(&["ckpt", "export", "out", "--step", "5", "--out", "other"]).contains("there are 6"));
+    assert!(fails(&["ckpt", "export", "out", "--out", "exported"]).contains("exists already"));
+    assert!(fails(&["ckpt", "ls", "base"]).contains("holds no checkpoints"));
+    let file = root.join("out/checkpoints/checkpoint-6/trainer.safetensors");
+    let bytes = fs::read(&file).expect("a checkpoint");
+    fs::write(&file, &bytes[..bytes.len() - 1]).expect("cut");
+    assert!(fails(&["ckpt", "verify", "out"]).contains("1 checkpoints are damaged"));
+    assert!(fails(&["ckpt", "export", "out", "--out", "other"]).contains("its hash differs"));
+    fs::write(&file, bytes).expect("mended");
 }
 
 /// Of four answers the one with the highest score is kept, and what is printed trains a model (rejection-sampling fine-tuning).

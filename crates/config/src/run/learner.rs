@@ -73,13 +73,13 @@ impl Default for Learner {
 pub struct Optimization {
     /// The optimizer.
     pub optimizer: Optimizer,
-    /// Decay of the first moment.
+    /// Decay of the first moment, of `adamw`.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub adam_beta1: f64,
-    /// Decay of the second moment.
+    /// Decay of the second moment, of `adamw`.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub adam_beta2: f64,
-    /// Added to the root of the second moment, so that a weight without gradient is not divided by 0.
+    /// Added to the root of the second moment of `adamw`, so that a weight without gradient is not divided by 0.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub adam_epsilon: f64,
     /// Decoupled weight decay, per unit of learning rate. 0, Hugging Face's default, lets only the loss move the weights.
@@ -134,9 +134,13 @@ impl Optimization {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Optimizer {
-    /// Adam with decoupled weight decay.
+    /// Adam with decoupled weight decay: 8 bytes a parameter.
     #[default]
     Adamw,
+    /// RMSprop as PyTorch has it (decay 0.99, epsilon 1e-8), the optimizer of DPO's and SPPO's own code: 4 bytes a parameter.
+    Rmsprop,
+    /// Adafactor as PyTorch has it, OAIF's: almost no memory. Its learning rate is a share of each matrix's own size; 1e-2 is PyTorch's.
+    Adafactor,
 }
 
 /// Shape of the learning-rate schedule after the warm-up.

@@ -10,7 +10,7 @@ use joust_core::{ModelRef, rng::Stream};
 use joust_engine::{Engine, SamplePrompt, SampleRequest, SamplingParams, Snapshot, Source};
 use joust_losses::{PairLogps, dpo_loss};
 use joust_model::{Device, Dtype, load};
-use joust_train::{AdamWParams, Master, Schedule, ScheduleKind, Settings, sft_step};
+use joust_train::{Master, OptimizerParams, Schedule, ScheduleKind, Settings, sft_step};
 use tch::{Kind, Tensor};
 
 /// Returns the median time in seconds of three runs after a warm-up.
@@ -59,8 +59,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let reference = Arc::new(Snapshot::new(&config, &weights, model.id.clone())?);
     let mixed = generate(&Source::Mixture { policy: model, reference, coef: 0.125, mixed: vec![0] })?;
     let schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 1e-6, warmup_steps: 0, total_steps: 1 };
-    let mut master =
-        Master::new(&config, &weights, Settings { adamw: AdamWParams::default(), schedule, max_grad_norm: 1.0 });
+    let mut master = Master::new(
+        &config,
+        &weights,
+        Settings { optimizer: OptimizerParams::default(), schedule, max_grad_norm: 1.0 },
+    );
     let rows: Vec<Vec<u32>> = (0..batch).map(|row| ids(row, prompt + new)).collect();
     let train = median(|| {
         let pairs: Vec<(&[u32], &[u32])> = rows.iter().map(|row| row.split_at(1)).collect();

@@ -2,7 +2,7 @@
 
 use joust_config::{
     RunFile,
-    run::{LossName, Select},
+    run::{LossName, Optimizer, Select},
 };
 use joust_model::ModelConfig;
 
@@ -24,9 +24,14 @@ pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
     let logits = sequences * u64::from(run.sampling.max_new_tokens) * config.vocab_size as u64 * 4 * 3;
     let width = (8 * config.hidden_size + 3 * config.intermediate_size) as u64;
     let activations = sequences * tokens * config.num_hidden_layers as u64 * width * element;
+    let remembered = match run.learner.optim.optimizer {
+        Optimizer::Adamw => 8,
+        Optimizer::Rmsprop => 4,
+        Optimizer::Adafactor => 0, // rows and columns
+    };
     let mut training = vec![
         ("float32 masters", 4 * parameters),
-        ("AdamW moments", 8 * parameters),
+        ("the optimizer's memory", remembered * parameters),
         ("gradients", 4 * parameters),
         ("compute copy", element * parameters),
         ("reference, for training", element * parameters),
@@ -47,7 +52,7 @@ pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
         sampling.push(("past policy, for sampling", element * parameters));
     }
     if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
-        training.push(("critic with its moments and gradients", (16 + element) * parameters));
+        training.push(("critic with its moments and gradients", (8 + remembered + element) * parameters));
     }
     let sum = |kinds: &[(&str, u64)]| kinds.iter().map(|(_, bytes)| bytes).sum::<u64>();
     let line = |(name, bytes): &(&str, u64)| format!("# {name:<42} {:>10.1} MiB\n", *bytes as f64 / f64::from(1 << 20));
