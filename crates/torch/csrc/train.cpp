@@ -113,14 +113,14 @@ void gather_gradient(const Tensor& master, const Tensor& more) {
   }
 }
 
-// Tells Rust that the gradient of a copy has reached its masters. Every copy that reports holds a reference, so that the context outlives
-// the last backward pass that can call it.
-struct Hook : torch::CustomClassHolder {
-  Hook(void* context, void (*call)(void*, int64_t), void (*release)(void*))
+// Gives Rust the gradient of a copy. Every copy that has one holds a reference, so that the context outlives the last backward pass that can
+// call it.
+struct Sink : torch::CustomClassHolder {
+  Sink(void* context, void (*call)(void*, int64_t, Tensor*), void (*release)(void*))
       : context(context), call(call), release(release) {}
-  ~Hook() override { release(context); }
+  ~Sink() override { release(context); }
   void* context;
-  void (*call)(void*, int64_t);
+  void (*call)(void*, int64_t, Tensor*);
   void (*release)(void*);
 };
 
@@ -128,10 +128,11 @@ struct Hook : torch::CustomClassHolder {
 struct CopyFunction : Function<CopyFunction> {
   // Autograd does not look into lists of tensors.
   static Tensor forward(AutogradContext* ctx, const Tensor& copy, const Tensor& a, const std::optional<Tensor>& b,
-                        const std::optional<Tensor>& c, const c10::intrusive_ptr<Hook>& hook, int64_t id) {
-    if (hook) {
-      ctx->saved_data["hook"] = c10::IValue::make_capsule(hook);
+                        const std::optional<Tensor>& c, const c10::intrusive_ptr<Sink>& sink, int64_t id) {
+    if (sink) {
+      ctx->saved_data["sink"] = c10::IValue::make_capsule(sink);
       ctx->saved_data["id"] = id;
+      return copy.variable_data();
     }
     std::vector<Tensor> masters{a};
     if (b) masters.push_back(*b);
@@ -142,17 +143,18 @@ struct CopyFunction : Function<CopyFunction> {
 
   // Adds to the masters' gradients itself: handing them on would cost one more pass in float32.
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    auto masters = ctx->saved_data["masters"].toTensorVector();
     at::AutoDispatchBelowAutograd no_autograd;
+    if (auto sink = ctx->saved_data.find("sink"); sink != ctx->saved_data.end()) {
+      auto held = c10::static_intrusive_pointer_cast<Sink>(sink->second.toCapsule());
+      if (grads[0].defined()) held->call(held->context, ctx->saved_data["id"].toInt(), new Tensor(grads[0]));
+      return variable_list(6);
+    }
+    auto masters = ctx->saved_data["masters"].toTensorVector();
     int64_t at = 0;
     for (const Tensor& master : masters) {
       const int64_t rows = master.size(0);
       if (grads[0].defined()) gather_gradient(master, grads[0].narrow(0, at, rows));
       at += rows;
-    }
-    if (auto hook = ctx->saved_data.find("hook"); hook != ctx->saved_data.end()) {
-      auto held = c10::static_intrusive_pointer_cast<Hook>(hook->second.toCapsule());
-      held->call(held->context, ctx->saved_data["id"].toInt());
     }
     return variable_list(6);
   }
@@ -175,22 +177,22 @@ char* joust_logprobs(const Tensor* rows, const Tensor* weight, const Tensor* tar
   });
 }
 
-using HookPtr = c10::intrusive_ptr<joust::Hook>;
+using SinkPtr = c10::intrusive_ptr<joust::Sink>;
 
-void* joust_hook_new(void* context, void (*call)(void*, int64_t), void (*release)(void*)) {
-  return new HookPtr(c10::make_intrusive<joust::Hook>(context, call, release));
+void* joust_sink_new(void* context, void (*call)(void*, int64_t, Tensor*), void (*release)(void*)) {
+  return new SinkPtr(c10::make_intrusive<joust::Sink>(context, call, release));
 }
 
-void joust_hook_free(void* hook) { delete static_cast<HookPtr*>(hook); }
+void joust_sink_free(void* sink) { delete static_cast<SinkPtr*>(sink); }
 
-// `hook` may be null; else it is called with `id` when the gradient has reached the masters.
-char* joust_compute_copy(const Tensor* copy, const Tensor* const* masters, int64_t count, void* hook, int64_t id, Tensor** out) {
+// `sink` may be null; else it is given the gradient, with `id`, and the masters are not.
+char* joust_compute_copy(const Tensor* copy, const Tensor* const* masters, int64_t count, void* sink, int64_t id, Tensor** out) {
   return joust::guarded([&] {
     TORCH_CHECK(count >= 1 && count <= 3, "expected one to three masters, got ", count);
     std::optional<Tensor> b, c;
     if (count > 1) b = *masters[1];
     if (count > 2) c = *masters[2];
-    const HookPtr held = hook == nullptr ? HookPtr() : *static_cast<HookPtr*>(hook);
+    const SinkPtr held = sink == nullptr ? SinkPtr() : *static_cast<SinkPtr*>(sink);
     *out = new Tensor(joust::CopyFunction::apply(*copy, *masters[0], b, c, held, id));
   });
 }

@@ -36,16 +36,16 @@ unsafe extern "C" {
         copy: Raw,
         masters: *const Raw,
         count: i64,
-        hook: *mut c_void,
+        sink: *mut c_void,
         id: i64,
         out: *mut Raw,
     ) -> *mut c_char;
-    pub(crate) fn joust_hook_new(
+    pub(crate) fn joust_sink_new(
         context: *mut c_void,
-        call: extern "C" fn(*mut c_void, i64),
+        call: extern "C" fn(*mut c_void, i64, Raw),
         release: extern "C" fn(*mut c_void),
     ) -> *mut c_void;
-    pub(crate) fn joust_hook_free(hook: *mut c_void);
+    pub(crate) fn joust_sink_free(sink: *mut c_void);
     pub(crate) fn joust_set_grad(tensor: Raw, grad: Raw) -> *mut c_char;
     pub(crate) fn joust_clear_grad(tensor: Raw) -> *mut c_char;
     pub(crate) fn joust_version(tensor: Raw) -> i64;

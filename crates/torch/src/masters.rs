@@ -10,59 +10,61 @@ use tch::Tensor;
 
 use crate::{Result, ffi};
 
-/// What is called when the gradient of a copy has reached its masters, with the number of the copy.
+/// What is given the gradients of copies instead of their masters, each with the number of its copy.
 ///
 /// It runs on the thread of the backward pass, in the middle of it. It must not panic: a panic is swallowed, for none may cross into C++.
 #[derive(Debug)]
-pub struct Hook(*mut c_void);
+pub struct Sink(*mut c_void);
 
-// SAFETY: the hook counts its references atomically, and what it calls is Send and Sync.
-unsafe impl Send for Hook {}
-// SAFETY: as above; nothing is changed through a shared hook.
-unsafe impl Sync for Hook {}
+// SAFETY: the sink counts its references atomically, and what it calls is Send and Sync.
+unsafe impl Send for Sink {}
+// SAFETY: as above; nothing is changed through a shared sink.
+unsafe impl Sync for Sink {}
 
-type Call = Box<dyn Fn(i64) + Send + Sync>;
+type Call = Box<dyn Fn(i64, Tensor) + Send + Sync>;
 
-extern "C" fn call(context: *mut c_void, id: i64) {
-    // SAFETY: the context is the box of `Hook::new`, which C++ gives back only when it can call no more.
+extern "C" fn call(context: *mut c_void, id: i64, gradient: ffi::Raw) {
+    // SAFETY: C++ made the gradient with `new` for this call, and tch frees it with `delete`.
+    let gradient = unsafe { Tensor::from_ptr(gradient.cast_mut().cast()) };
+    // SAFETY: the context is the box of `Sink::new`, which C++ gives back only when it can call no more.
     let call = unsafe { &*context.cast::<Call>() };
-    let _ = catch_unwind(AssertUnwindSafe(|| call(id)));
+    let _ = catch_unwind(AssertUnwindSafe(|| call(id, gradient)));
 }
 
 extern "C" fn release(context: *mut c_void) {
-    // SAFETY: C++ calls this once, at the end of the last reference, with the box of `Hook::new`.
+    // SAFETY: C++ calls this once, at the end of the last reference, with the box of `Sink::new`.
     drop(unsafe { Box::from_raw(context.cast::<Call>()) });
 }
 
-impl Hook {
-    /// Makes a hook; it lives as long as this handle or a copy that reports to it.
-    pub fn new(call_back: impl Fn(i64) + Send + Sync + 'static) -> Self {
+impl Sink {
+    /// Makes a sink; it lives as long as this handle or a copy that gives to it.
+    pub fn new(call_back: impl Fn(i64, Tensor) + Send + Sync + 'static) -> Self {
         let context: Box<Call> = Box::new(Box::new(call_back));
         // SAFETY: the box is given away here and comes back through `release`, once.
-        Self(unsafe { ffi::joust_hook_new(Box::into_raw(context).cast(), call, release) })
+        Self(unsafe { ffi::joust_sink_new(Box::into_raw(context).cast(), call, release) })
     }
 }
 
-impl Drop for Hook {
+impl Drop for Sink {
     fn drop(&mut self) {
         // SAFETY: this reference is ours and is not used after this.
-        unsafe { ffi::joust_hook_free(self.0) }
+        unsafe { ffi::joust_sink_free(self.0) }
     }
 }
 
 /// Returns a tensor that stands for one to three `masters`, stacked by rows, with the values of `copy`.
 ///
-/// Its gradient is added to the masters' own gradients, in the masters' kind; then the hook is called with its number. The caller keeps
-/// `copy` equal to the masters.
+/// Its gradient is added to the masters' own gradients, in the masters' kind; or a sink is given it, with a number, in the kind of `copy`.
+/// The masters then only say that there is a gradient, and may be parts of what `copy` holds. The caller keeps `copy` equal to the masters.
 ///
 /// # Errors
 /// [`crate::Error::Cpp`] if there are more masters.
-pub fn compute_copy(copy: &Tensor, masters: &[&Tensor], report: Option<(&Hook, i64)>) -> Result<Tensor> {
+pub fn compute_copy(copy: &Tensor, masters: &[&Tensor], sink: Option<(&Sink, i64)>) -> Result<Tensor> {
     let raw: Vec<ffi::Raw> = masters.iter().map(|master| ffi::raw(master)).collect();
-    let (hook, id) = report.map_or((null_mut(), 0), |(hook, id)| (hook.0, id));
+    let (sink, id) = sink.map_or((null_mut(), 0), |(sink, id)| (sink.0, id));
     let [out] = ffi::own("compute_copy", |out| {
-        // SAFETY: the masters outlive the call, which copies their handles and that of the hook; `out` has room for one.
-        unsafe { ffi::joust_compute_copy(ffi::raw(copy), raw.as_ptr(), raw.len() as i64, hook, id, out) }
+        // SAFETY: the masters outlive the call, which copies their handles and that of the sink; `out` has room for one.
+        unsafe { ffi::joust_compute_copy(ffi::raw(copy), raw.as_ptr(), raw.len() as i64, sink, id, out) }
     })?;
     Ok(out)
 }

@@ -1,8 +1,12 @@
 //! What a step does to the policy beside its loss, measured on the step's first micro-batch before the update.
 
+use std::sync::Arc;
+
 use joust_core::{Example, Target};
 use joust_losses::{PairLoss, entanglement, idealised_margin, top_k};
 use joust_model::{Llama, SPREAD_ROWS, SequenceBatch};
+use joust_torch::Sink;
+use parking_lot::Mutex;
 use tch::{Kind, Tensor};
 
 use crate::{Objective, Prepared, Result, StepMetrics, Trainer, trainer::Known};
@@ -19,7 +23,7 @@ impl Trainer {
     ///
     /// # Errors
     /// [`crate::Error::Model`] if libtorch refuses.
-    pub fn diagnose(&mut self, step: &[Vec<Prepared>]) -> Result<StepMetrics> {
+    pub fn diagnose(&self, step: &[Vec<Prepared>]) -> Result<StepMetrics> {
         let mut metrics = StepMetrics::new();
         let Some(batch) = step.iter().find(|batch| !batch.is_empty()) else { return Ok(metrics) };
         let policy = self.master.model()?;
@@ -61,16 +65,14 @@ impl Trainer {
     }
 
     /// Measures what a small step on one pair does to log π of both of its answers.
-    fn shifts(&mut self, pair: &Prepared, metrics: &mut StepMetrics) -> Result<()> {
-        let (chosen, rejected) = (self.gradient(&pair.example, 0)?, self.gradient(&pair.example, 1)?);
-        let dot = |a: &[Tensor], b: &[Tensor]| -> f64 {
-            a.iter().zip(b).map(|(a, b)| (a * b).sum(Kind::Double).double_value(&[])).sum()
-        };
-        let (squares, product) = ([dot(&chosen, &chosen), dot(&rejected, &rejected)], dot(&chosen, &rejected));
-        let [up, down] = entanglement(squares, product);
+    fn shifts(&self, pair: &Prepared, metrics: &mut StepMetrics) -> Result<()> {
+        let (chosen, rejected) = (self.gradient(&pair.example, &[0])?, self.gradient(&pair.example, &[1])?);
+        // ‖a + b‖² = ‖a‖² + ‖b‖² + 2⟨a, b⟩: no gradient need be kept for the product.
+        let product = (self.gradient(&pair.example, &[0, 1])? - chosen - rejected) / 2.0;
+        let [up, down] = entanglement([chosen, rejected], product);
         for (name, value) in [
-            ("gradient_chosen", squares[0]),
-            ("gradient_rejected", squares[1]),
+            ("gradient_chosen", chosen),
+            ("gradient_rejected", rejected),
             ("gradient_product", product),
             ("shift_chosen", up),
             ("shift_rejected", down),
@@ -80,18 +82,20 @@ impl Trainer {
         Ok(())
     }
 
-    /// Computes the gradient of log π of an answer by each master that has one.
-    fn gradient(&mut self, example: &Example, answer: usize) -> Result<Vec<Tensor>> {
-        let sequence = (example.prompt_ids.as_slice(), example.answers[answer].token_ids.as_slice());
-        {
-            let _permit = self.device.acquire();
-            let logp = SequenceBatch::new(&[sequence], self.device.torch()).logps(&self.master.model()?);
-            logp.sum(Kind::Float).backward();
-        }
-        let gradients = self.master.weights.0.values().map(Tensor::grad).filter(Tensor::defined);
-        let gradients = gradients.map(|gradient| gradient.copy()).collect();
-        self.master.forget();
-        Ok(gradients)
+    /// Computes the squared norm of the gradient of log π of answers together, over all weights.
+    fn gradient(&self, example: &Example, answers: &[usize]) -> Result<f64> {
+        let sequence = |answer: &usize| (example.prompt_ids.as_slice(), example.answers[*answer].token_ids.as_slice());
+        let sequences: Vec<(&[u32], &[u32])> = answers.iter().map(sequence).collect();
+        let squares = Arc::new(Mutex::new(0.0));
+        let told = squares.clone();
+        let sink = Sink::new(move |_, gradient| {
+            *told.lock() += gradient.to_kind(Kind::Float).square().sum(Kind::Double).double_value(&[]);
+        });
+        let _permit = self.device.acquire();
+        let model = self.master.model_with(&|_| Some((&sink, 0)))?;
+        SequenceBatch::new(&sequences, self.device.torch()).logps(&model).sum(Kind::Float).backward();
+        let squares = *squares.lock();
+        Ok(squares)
     }
 }
 

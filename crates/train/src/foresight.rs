@@ -15,11 +15,11 @@ impl Trainer {
             .flatten()
             .map(|prepared| prepared.example.answers.iter().map(|answer| answer.token_ids.clone()).collect())
             .collect();
-        let shares = self.ranks.gather((answers.len(), answers.first().cloned()))?;
+        let shares = self.ranks().gather((answers.len(), answers.first().cloned()))?;
         if shares.iter().map(|(count, _)| count).sum::<usize>() < 2 {
             return Ok(()); // said when the average is taken
         }
-        let after = (1..=shares.len()).map(|k| &shares[(self.ranks.rank() + k) % shares.len()]);
+        let after = (1..=shares.len()).map(|k| &shares[(self.ranks().rank() + k) % shares.len()]);
         answers.extend(after.filter_map(|(_, first)| first.clone()).take(1));
         let answers = answers.into_iter().skip(1);
         for (prepared, answers) in step.iter_mut().flatten().zip(answers) {
@@ -62,7 +62,7 @@ impl Trainer {
         for batch in step.iter().filter(|batch| !batch.is_empty()) {
             values.extend(self.rank(keep.by, batch)?);
         }
-        let (values, mine) = self.ranks.join(values)?;
+        let (values, mine) = self.ranks().join(values)?;
         let mut kept = keep.choose(&values).into_iter().skip(mine.start);
         let mut stays = |prepared: Prepared| kept.next().unwrap_or_default().then_some(prepared);
         Ok(step.into_iter().map(|batch| batch.into_iter().filter_map(&mut stays).collect()).collect())

@@ -3,12 +3,15 @@
 //! It turns lists of examples into updates of weights. What is trained when is the learner's business, not decided here.
 
 mod average;
+mod background;
+mod buckets;
 mod checkpoint;
 mod coupling;
 mod diagnose;
 mod error;
 mod foresight;
 mod gradient;
+
 mod list;
 mod master;
 mod optimizer;
@@ -24,7 +27,7 @@ mod single;
 mod trainer;
 
 pub use average::Average;
-pub use checkpoint::{Checkpoint, Restored, latest, list, prune};
+pub use checkpoint::{Checkpoint, Restored, Shard, Written, latest, list, prune};
 pub use error::{Error, Result};
 pub use master::{Master, Settings, Update};
 pub use optimizer::{AdafactorParams, AdamWParams, Optimizer, OptimizerParams, RmsPropParams};

@@ -3,14 +3,18 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    ops::Range,
 };
 
 use joust_model::{Llama, ModelConfig, Weights};
-use joust_torch::{ProcessGroup, clear_grad, compute_copy, square_sum, version};
+use joust_torch::{Sink, clear_grad, compute_copy, square_sum, version};
 use tch::{Kind, Tensor};
 
-use crate::{Average, Error, Optimizer, OptimizerParams, Past, Result, Schedule, reducer::Reducer};
+use crate::{
+    Average, Error, Optimizer, OptimizerParams, Past, Ranks, Result, Schedule,
+    buckets::{Cut, Stack, buckets, rows_of},
+    reducer::Reducer,
+};
 
 /// How weights are updated.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,11 +37,13 @@ pub struct Update {
 }
 
 /// float32 masters with their optimizer; the model computes in the config's kind and its gradients reach the masters.
+///
+/// Of several ranks each keeps masters, gradients, moments and averages of its own rows of every weight, and all compute with all rows.
 #[derive(Debug)]
 pub struct Master {
     /// Shape and constants.
     pub config: ModelConfig,
-    /// float32 leaves of the gradient.
+    /// float32 leaves of the gradient: this rank's rows of each weight.
     pub weights: Weights,
     /// What updates them.
     pub optimizer: Optimizer,
@@ -46,8 +52,13 @@ pub struct Master {
     /// The policy of one publish ago, where it is kept.
     pub past: Option<Past>,
     settings: Settings,
+    ranks: Ranks,
     matrices: Vec<Matrix>,
-    /// What the model reads instead of each master, rounded to the config's kind; empty when that is float32.
+    /// Whole weights as the model computes with them: views of the matrices.
+    computed: BTreeMap<String, Tensor>,
+    /// This rank's rows of each weight.
+    rows: BTreeMap<String, Range<i64>>,
+    /// What is rounded from each master: its rows of the computed weights; empty when they are the masters, in float32.
     copies: BTreeMap<String, Tensor>,
     /// Version of each master when its copy was last made equal to it.
     versions: RefCell<BTreeMap<String, i64>>,
@@ -55,12 +66,12 @@ pub struct Master {
     pub(crate) reducer: Option<Reducer>,
 }
 
-/// A matrix that the model reads whole: one master, or several stacked by rows.
+/// A matrix that the model reads whole: one weight, or several stacked by rows.
 #[derive(Debug)]
 struct Matrix {
     key: String,
     parts: Vec<String>,
-    /// In the kind that the model computes in; its rows are the copies, or the masters themselves in float32.
+    /// In the kind that the model computes in.
     whole: Tensor,
 }
 
@@ -74,15 +85,23 @@ fn groups(config: &ModelConfig, weights: &Weights) -> Vec<(String, Vec<String>)>
     groups
 }
 
-/// Cuts a stack into views by the rows of `parts`.
-fn rows(whole: &Tensor, weights: &Weights, parts: &[String]) -> Vec<(String, Tensor)> {
+/// Stacks the parts in a kind; each part is a view of the stack.
+fn stack(weights: &Weights, parts: &[String], kind: Kind) -> (Tensor, Vec<(String, Tensor)>) {
+    // Converted first, so that a stack is made in one copy.
+    let tensors: Vec<Tensor> = parts.iter().map(|part| weights.0[part].detach().to_kind(kind)).collect();
+    let whole = Tensor::cat(&tensors, 0);
     let mut at = 0;
     let mut cut = |name: &String| {
         let rows = weights.0[name].size()[0];
         at += rows;
         (name.clone(), whole.narrow(0, at - rows, rows).detach())
     };
-    parts.iter().map(&mut cut).collect()
+    let views = parts.iter().map(&mut cut).collect();
+    (whole, views)
+}
+
+fn narrowed(tensor: &Tensor, rows: &Range<i64>) -> Tensor {
+    tensor.narrow(0, rows.start, rows.end - rows.start)
 }
 
 impl Master {
@@ -91,44 +110,71 @@ impl Master {
     /// # Panics
     /// If a stacked projection is missing from `weights`; loading a model folder checks that none is.
     pub fn new(config: &ModelConfig, weights: &Weights, settings: Settings) -> Self {
+        Self::on(Ranks::default(), config, weights, settings).expect("one rank meets no other")
+    }
+
+    /// Copies this rank's rows of `weights`, which are the same on all ranks, into float32 masters.
+    ///
+    /// # Errors
+    /// [`crate::Error::Border`] if libtorch refuses.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    pub fn on(ranks: Ranks, config: &ModelConfig, weights: &Weights, settings: Settings) -> Result<Self> {
         let kind = config.dtype.kind();
-        let (mut leaves, mut copies, mut matrices) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        for (key, parts) in groups(config, weights) {
-            let tensors: Vec<Tensor> = parts.iter().map(|part| weights.0[part].detach().to_kind(Kind::Float)).collect();
-            let master = Tensor::cat(&tensors, 0);
-            let whole = if kind == Kind::Float { master.shallow_clone() } else { master.to_kind(kind) };
-            let leaf = |(name, tensor): (String, Tensor)| (name, tensor.set_requires_grad(true));
-            leaves.extend(rows(&master, weights, &parts).into_iter().map(leaf));
-            if kind != Kind::Float {
-                copies.extend(rows(&whole, weights, &parts));
+        let groups = groups(config, weights);
+        let buckets = ranks.group().map_or_else(Vec::new, |(_, smallest)| {
+            let cut = Cut { ranks: ranks.size(), smallest, whole: settings.optimizer.reads_whole_weights() };
+            buckets(&shapes(&groups, weights), cut)
+        });
+        let mut rows = rows_of(&buckets, ranks.rank());
+        let (mut leaves, mut copies, mut matrices, mut computed) =
+            (BTreeMap::new(), BTreeMap::new(), Vec::new(), BTreeMap::new());
+        for (key, parts) in groups {
+            let (whole, views) = stack(weights, &parts, kind);
+            for (name, view) in views {
+                let own = rows.entry(name.clone()).or_insert(0..view.size()[0]);
+                let master = match kind {
+                    Kind::Float => narrowed(&view, own).detach(),
+                    _ => narrowed(&weights.0[&name].detach(), own).to_dtype(Kind::Float, false, true),
+                };
+                if kind != Kind::Float {
+                    copies.insert(name.clone(), narrowed(&view, own));
+                }
+                leaves.insert(name.clone(), master.set_requires_grad(true));
+                computed.insert(name, view);
             }
             matrices.push(Matrix { key, parts, whole });
         }
         let weights = Weights(leaves);
         let optimizer = Optimizer::new(settings.optimizer, &weights);
         let versions = RefCell::new(weights.0.iter().map(|(name, tensor)| (name.clone(), version(tensor))).collect());
-        Self {
-            config: config.clone(),
+        let stacks = matrices.iter().map(|matrix| (matrix.key.clone(), heights(&matrix.parts, &computed))).collect();
+        let reducer = match ranks.group() {
+            Some((group, _)) => Some(Reducer::new(group.clone(), buckets, &stacks, &weights)?),
+            None => None,
+        };
+        let config = config.clone();
+        Ok(Self {
+            config,
             weights,
             optimizer,
             average: None,
             past: None,
             settings,
+            ranks,
             matrices,
+            computed,
+            rows,
             copies,
             versions,
-            reducer: None,
-        }
+            reducer,
+        })
     }
 
-    /// Sums gradients over the ranks of a group from here on, in buckets of `smallest` elements at least; all ranks hold the same masters.
-    ///
-    /// # Errors
-    /// [`Error::Border`] if libtorch refuses.
-    pub(crate) fn reduce_over(&mut self, group: Arc<ProcessGroup>, smallest: i64) -> Result<()> {
-        let matrices: Vec<_> = self.matrices.iter().map(|matrix| (matrix.key.clone(), matrix.parts.clone())).collect();
-        self.reducer = Some(Reducer::new((group, smallest), &matrices, &self.weights)?);
-        Ok(())
+    /// Returns the ranks that share the masters.
+    pub fn ranks(&self) -> &Ranks {
+        &self.ranks
     }
 
     /// Keeps an average of the masters from here on.
@@ -146,23 +192,28 @@ impl Master {
     /// It shares memory with the masters or their copies: after an update it computes with the new weights.
     ///
     /// # Errors
-    /// [`Error::Model`] if a tensor is missing.
+    /// [`crate::Error::Model`] if a tensor is missing.
     pub fn model(&self) -> Result<Llama> {
+        self.model_with(&|key| self.reducer.as_ref().and_then(|reducer| reducer.sink(key)))
+    }
+
+    /// As [`Self::model`], with gradients that go to sinks.
+    pub(crate) fn model_with<'s>(&self, sink: &dyn Fn(&str) -> Option<(&'s Sink, i64)>) -> Result<Llama> {
         self.refresh();
         let mut read = BTreeMap::new();
         for Matrix { key, parts, whole } in &self.matrices {
             let masters: Vec<&Tensor> = parts.iter().map(|part| &self.weights.0[part]).collect();
-            let report = self.reducer.as_ref().and_then(|reducer| reducer.report(key));
+            let sink = sink(key);
             let tensor = match masters.as_slice() {
-                [single] if self.copies.is_empty() && report.is_none() => single.shallow_clone(),
-                _ => compute_copy(whole, &masters, report)?,
+                [single] if self.copies.is_empty() && sink.is_none() => single.shallow_clone(),
+                _ => compute_copy(whole, &masters, sink)?,
             };
             read.insert(key.clone(), tensor);
         }
         Ok(Llama::new(&self.config, &Weights(read))?)
     }
 
-    /// Rounds masters that were written since, for example by a restored checkpoint, into their copies.
+    /// Rounds masters that were written since into their copies.
     fn refresh(&self) {
         let _no_grad = tch::no_grad_guard();
         let mut versions = self.versions.borrow_mut();
@@ -175,15 +226,15 @@ impl Master {
         }
     }
 
-    /// Clips the gathered gradients by their global norm, updates the masters, and forgets the gradients.
+    /// Clips the gathered gradients by their global norm, updates the masters, and forgets the gradients; all ranks get the new weights.
     ///
     /// # Errors
-    /// [`Error::GradientNotFinite`]; then nothing was updated.
+    /// [`Error::GradientNotFinite`]; then nothing was updated. [`Error::Border`] if a rank is lost.
     pub fn update(&mut self) -> Result<Update> {
         let step = self.optimizer.updates;
         let gradients = self.weights.0.values().map(Tensor::grad).filter(Tensor::defined);
         let squares: f64 = gradients.map(|gradient| square_sum(&gradient)).sum::<std::result::Result<f64, _>>()?;
-        let grad_norm = squares.sqrt();
+        let grad_norm = self.ranks.sum(squares)?.sqrt();
         if !grad_norm.is_finite() {
             self.forget();
             return Err(Error::GradientNotFinite { step, value: grad_norm });
@@ -201,7 +252,62 @@ impl Master {
             average.follow(&self.weights);
         }
         self.forget();
+        self.spread()?;
         Ok(Update { grad_norm, learning_rate })
+    }
+
+    /// Gives all ranks the rows that this one has updated.
+    fn spread(&self) -> Result<()> {
+        let Some(reducer) = &self.reducer else { return Ok(()) };
+        let own = |name: &str| narrowed(&self.computed[name], &self.rows[name]);
+        reducer.share(self.config.dtype.kind(), &own, &mut |piece, values| {
+            let mut rows = narrowed(&self.computed[&piece.name], &piece.rows);
+            rows.copy_(&values.view_as(&rows));
+        })
+    }
+
+    /// Returns whole float32 weights of which each rank has its rows, as this one's masters or their average; all ranks call it.
+    ///
+    /// # Errors
+    /// [`Error::Border`] if a rank is lost.
+    pub fn whole(&self, own: &Weights) -> Result<Weights> {
+        let Some(reducer) = &self.reducer else { return Ok(own.snapshot(Kind::Float)) };
+        let _no_grad = tch::no_grad_guard();
+        let empty = |(name, like): (&String, &Tensor)| {
+            let whole = Tensor::empty(like.size(), (Kind::Float, like.device()));
+            narrowed(&whole, &self.rows[name]).copy_(&own.0[name].detach());
+            (name.clone(), whole)
+        };
+        let whole = Weights(self.computed.iter().map(empty).collect());
+        reducer.share(Kind::Float, &|name| own.0[name].detach(), &mut |piece, values| {
+            let mut rows = narrowed(&whole.0[&piece.name], &piece.rows);
+            rows.copy_(&values.view_as(&rows));
+        })?;
+        Ok(whole)
+    }
+
+    /// Copies the weights that the model computes with, whole and in its kind.
+    pub fn computed(&self) -> Weights {
+        self.refresh();
+        Weights(self.computed.iter().map(|(name, view)| (name.clone(), view.copy())).collect())
+    }
+
+    /// Returns this rank's rows of a weight.
+    pub(crate) fn rows(&self, name: &str) -> Range<i64> {
+        self.rows.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Replaces a weight, all rows of it, by float32 values: this rank's master and what the model computes with.
+    pub(crate) fn replace(&self, name: &str, values: &Tensor) {
+        let _no_grad = tch::no_grad_guard();
+        self.computed[name].shallow_clone().copy_(values);
+        self.weights.0[name].detach().copy_(&narrowed(values, &self.rows[name]));
+        self.versions.borrow_mut().insert(name.to_owned(), version(&self.weights.0[name]));
+    }
+
+    /// Returns the names of the weights with the shape of each, whole.
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = (&String, Vec<i64>)> {
+        self.computed.iter().map(|(name, view)| (name, view.size()))
     }
 
     /// Drops gathered gradients.
@@ -213,4 +319,19 @@ impl Master {
             clear_grad(weight).expect("masters are leaves");
         }
     }
+}
+
+/// Returns the rows of each part.
+fn heights(parts: &[String], whole: &BTreeMap<String, Tensor>) -> Vec<(String, i64)> {
+    parts.iter().map(|part| (part.clone(), whole[part].size()[0])).collect()
+}
+
+/// Returns rows and width of the weights of each matrix.
+fn shapes(groups: &[(String, Vec<String>)], weights: &Weights) -> Vec<Stack> {
+    let shape = |part: &String| {
+        let weight = &weights.0[part];
+        let rows = weight.size()[0];
+        (part.clone(), rows, weight.numel() as i64 / rows.max(1))
+    };
+    groups.iter().map(|(key, parts)| (key.clone(), parts.iter().map(shape).collect())).collect()
 }

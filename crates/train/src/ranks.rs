@@ -11,22 +11,36 @@ use crate::{Error, Result};
 ///
 /// Whatever gathers is called by all ranks in the same order, by those without examples too.
 #[derive(Debug, Clone, Default)]
-pub struct Ranks(Option<Arc<ProcessGroup>>);
+pub struct Ranks(Option<Together>);
+
+#[derive(Debug, Clone)]
+struct Together {
+    group: Arc<ProcessGroup>,
+    smallest: i64,
+}
 
 impl Ranks {
     /// Trains with the other ranks of a group.
-    pub fn of(group: Arc<ProcessGroup>) -> Self {
-        Self(Some(group))
+    ///
+    /// Gradients are summed layer by layer while the backward pass still runs, in buckets of `smallest` elements at least: 2^18, 1 MiB, costs
+    /// little more to send than a few kilobytes.
+    pub fn of(group: Arc<ProcessGroup>, smallest: i64) -> Self {
+        Self(Some(Together { group, smallest }))
+    }
+
+    /// Returns the group and the elements of its smallest bucket; `None` alone.
+    pub(crate) fn group(&self) -> Option<(&Arc<ProcessGroup>, i64)> {
+        self.0.as_ref().map(|together| (&together.group, together.smallest))
     }
 
     /// Returns this rank, from 0.
     pub fn rank(&self) -> usize {
-        self.0.as_ref().map_or(0, |group| group.rank())
+        self.0.as_ref().map_or(0, |together| together.group.rank())
     }
 
     /// Returns the number of ranks.
     pub fn size(&self) -> usize {
-        self.0.as_ref().map_or(1, |group| group.size())
+        self.0.as_ref().map_or(1, |together| together.group.size())
     }
 
     /// Takes this rank's share of a list: contiguous, no two shares differing by more than one.
@@ -46,7 +60,7 @@ impl Ranks {
 
     /// Returns the values of all ranks, by rank.
     pub(crate) fn gather<T: Serialize + DeserializeOwned>(&self, own: T) -> Result<Vec<T>> {
-        let Some(group) = &self.0 else { return Ok(vec![own]) };
+        let Some((group, _)) = self.group() else { return Ok(vec![own]) };
         let bytes = rmp_serde::to_vec_named(&own).expect("plain data always encodes");
         let read = |(rank, bytes): (usize, Vec<u8>)| {
             rmp_serde::from_slice(&bytes).map_err(|error| Error::Rank { rank, message: error.to_string() })

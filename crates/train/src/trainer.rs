@@ -1,17 +1,17 @@
 //! One step on examples: prepare, loss and gradients by micro-batch, update, metrics under TRL's names.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use joust_core::Example;
 use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
 use joust_model::{Device, Llama, SequenceBatch};
 use joust_pairs::Keep;
-use joust_torch::ProcessGroup;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
     Error, Master, Ranks, Reasons, Result,
+    background::Background,
     coupling::{Coupled, couple},
     gradient, list, pair,
     reducer::Reducer,
@@ -89,7 +89,8 @@ pub struct Trainer {
     pub wpo: bool,
     /// How the judge's reasons are trained on; `None` leaves them alone.
     pub reasons: Option<Reasons>,
-    pub(crate) ranks: Ranks,
+    /// A shard on its way to the disk, with the updates that it holds.
+    pub(crate) background: Option<(Background, Vec<u64>)>,
     pub(crate) objective: Objective,
     pub(crate) device: Device,
 }
@@ -100,6 +101,8 @@ pub(crate) struct Totals {
     pub(crate) examples: f64,
     pub(crate) answers: f64,
     pub(crate) tokens: f64,
+    /// Micro-batches of the rank that has most.
+    pub(crate) rounds: usize,
 }
 
 impl Totals {
@@ -113,10 +116,12 @@ impl Totals {
             micro_batches.iter().map(|batch| batch.as_ref().len()).sum::<usize>(),
             answers().count(),
             answers().map(|answer| answer.token_ids.len()).sum::<usize>(),
+            micro_batches.iter().filter(|batch| !batch.as_ref().is_empty()).count(),
         ];
         let all = ranks.gather(own)?;
         let total = |which: usize| all.iter().map(|own| own[which]).sum::<usize>() as f64;
-        Ok(Self { examples: total(0), answers: total(1), tokens: total(2) })
+        let rounds = all.iter().map(|own| own[3]).max().unwrap_or_default();
+        Ok(Self { examples: total(0), answers: total(1), tokens: total(2), rounds })
     }
 }
 
@@ -270,27 +275,12 @@ pub(crate) fn layout<'a>(examples: impl Iterator<Item = &'a Example>, device: &D
 impl Trainer {
     /// Trains `master` with `objective`, taking the device's permit for each micro-batch.
     pub fn new(master: Master, objective: Objective, device: Device) -> Self {
-        Self { master, critic: None, keep: None, wpo: false, reasons: None, ranks: Ranks::default(), objective, device }
-    }
-
-    /// Trains with the other ranks of a group, which hold the same weights: each is given its share of a step, and all take the same update.
-    ///
-    /// Gradients are summed layer by layer while the backward pass still runs, in buckets of `smallest` elements at least: 2^18, 1 MiB, costs
-    /// little more to send than a few kilobytes.
-    ///
-    /// # Errors
-    /// [`Error::Border`] if libtorch refuses.
-    pub fn train_with(&mut self, group: Arc<ProcessGroup>, smallest: i64) -> Result<()> {
-        for (_, master) in self.masters_mut() {
-            master.reduce_over(group.clone(), smallest)?;
-        }
-        self.ranks = Ranks::of(group);
-        Ok(())
+        Self { master, critic: None, keep: None, wpo: false, reasons: None, background: None, objective, device }
     }
 
     /// Returns the ranks that train together.
     pub fn ranks(&self) -> &Ranks {
-        &self.ranks
+        self.master.ranks()
     }
 
     /// Lists the trained weights with the prefix of their names in a checkpoint.
@@ -316,9 +306,9 @@ impl Trainer {
     ) -> Result<Vec<Vec<Prepared>>> {
         let reference = reference.into();
         let _no_grad = tch::no_grad_guard();
-        let mut prepared = self.ranks.agree(self.known(reference, micro_batches))?;
+        let mut prepared = self.ranks().agree(self.known(reference, micro_batches))?;
         match (&self.objective, reference) {
-            (Objective::Gradient(loss), _) => gradient::advantages(loss, &mut prepared, &self.ranks)?,
+            (Objective::Gradient(loss), _) => gradient::advantages(loss, &mut prepared, self.ranks())?,
             (Objective::Single(SingleLoss::Kto { .. }), Some(reference)) => self.exchange(reference, &mut prepared)?,
             _ => {}
         }
@@ -369,19 +359,20 @@ impl Trainer {
     /// # Errors
     /// [`Error::LossNotFinite`] naming the examples, or [`Error::GradientNotFinite`]; then nothing was updated.
     pub fn step(&mut self, micro_batches: &[Vec<Prepared>]) -> Result<StepMetrics> {
-        let totals = Totals::of(micro_batches, &self.ranks)?;
+        let totals = Totals::of(micro_batches, self.ranks())?;
         if totals.examples == 0.0 {
             return Ok(StepMetrics::new());
         }
         let own = |batch: &[Prepared]| self.own_sums(&self.master.model()?, batch);
         let foreign = |batch: &[Prepared]| self.foreign_sums(&self.master.model()?, batch);
-        let coupled = couple(&self.objective, micro_batches, (&own, &foreign), &self.ranks)?;
+        let coupled = couple(&self.objective, micro_batches, (&own, &foreign), self.ranks())?;
         let mut sums = Sums::default();
         let gathered = self.gather_gradients(micro_batches, &coupled, totals, &mut sums);
-        if let Err(error) = self.ranks.agree(gathered) {
+        if let Err(error) = self.ranks().agree(gathered) {
             self.masters_mut().into_iter().for_each(|(_, master)| master.forget());
             return Err(error);
         }
+        self.settle();
         let update = {
             let _permit = self.device.acquire();
             let update = self.master.update()?;
@@ -390,7 +381,7 @@ impl Trainer {
             }
             update
         };
-        let mut metrics = sums.means(&self.ranks)?;
+        let mut metrics = sums.means(self.ranks())?;
         metrics.insert("grad_norm".into(), update.grad_norm);
         metrics.insert("learning_rate".into(), update.learning_rate);
         let (unit, count) = match self.objective {
@@ -410,25 +401,22 @@ impl Trainer {
         totals: Totals,
         sums: &mut Sums,
     ) -> Result<()> {
-        let batches: Vec<_> = micro_batches.iter().zip(coupled).filter(|(batch, _)| !batch.is_empty()).collect();
+        let mut batches = micro_batches.iter().zip(coupled).filter(|(batch, _)| !batch.is_empty());
         let mut gathered = Ok(());
-        for (at, (batch, coupled)) in batches.iter().enumerate() {
-            // Reasons follow with a backward pass of their own.
-            if let Some(reducer) =
-                self.master.reducer.as_ref().filter(|_| at + 1 == batches.len() && self.reasons.is_none())
-            {
-                reducer.arm();
+        for _ in 0..totals.rounds {
+            if let Some((batch, coupled)) = batches.next().filter(|_| gathered.is_ok()) {
+                gathered = self.accumulate((batch, coupled), totals, sums);
             }
-            gathered = self.accumulate((batch, coupled), totals, sums);
-            if gathered.is_err() {
-                break;
+            // Whatever happened here, the other ranks wait for these sums.
+            for reducer in self.reducers() {
+                reducer.finish()?;
             }
-        }
-        // Whatever happened here, the other ranks wait for these sums.
-        for (_, master) in self.masters() {
-            master.reducer.as_ref().map_or(Ok(()), Reducer::finish)?;
         }
         gathered
+    }
+
+    fn reducers(&self) -> impl Iterator<Item = &Reducer> {
+        self.masters().into_iter().filter_map(|(_, master)| master.reducer.as_ref())
     }
 
     fn accumulate(&mut self, (batch, coupled): (&[Prepared], &Coupled), totals: Totals, sums: &mut Sums) -> Result<()> {
@@ -459,6 +447,10 @@ impl Trainer {
             return Err(Error::LossNotFinite { step: self.master.optimizer.updates, value, examples });
         }
         sums.add_part("loss", value);
+        if self.reasons.is_none() {
+            // Reasons follow with a backward pass of their own.
+            self.reducers().for_each(Reducer::arm);
+        }
         loss.backward();
         self.accumulate_reasons(batch, totals, sums)
     }

@@ -274,7 +274,7 @@ fn prepared_pairs() -> (Trainer, Vec<Vec<Prepared>>) {
 
 #[test]
 fn measured_shifts_are_what_a_small_step_does() {
-    let (mut trainer, step) = prepared_pairs();
+    let (trainer, step) = prepared_pairs();
     let metrics = trainer.diagnose(&step).expect("measured");
     let pair = step[0][0].example.clone();
     let logps = |trainer: &Trainer| {
@@ -304,7 +304,7 @@ fn measured_shifts_are_what_a_small_step_does() {
 
 #[test]
 fn measured_rankings_and_sureness_are_those_of_the_whole_distribution() {
-    let (mut trainer, step) = prepared_pairs();
+    let (trainer, step) = prepared_pairs();
     let metrics = trainer.diagnose(&step).expect("measured");
     let (model, reference) = (trainer.master.model().expect("weights are whole"), trainer_of(DPO).1);
     let (mut ranked, mut ideal, mut masses, mut entropies) = (0.0, 0.0, Vec::new(), Vec::new());

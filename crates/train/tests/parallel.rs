@@ -1,5 +1,7 @@
 //! A step on several ranks is the step of one: losses, gradients and weights, statistics of the step, failures.
 
+use std::path::{Path, PathBuf};
+
 use joust_core::{Answer, Example, ExampleSource, Finish, Player, Prompt, Rationale, RecordId, Target};
 use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
 use joust_model::{Device, Dtype, Llama};
@@ -10,9 +12,11 @@ use joust_testkit::{
 };
 use joust_torch::ProcessGroup;
 use joust_train::{
-    Master, Objective, OptimizerParams, Ranks, Reasons, Schedule, ScheduleKind, Settings, StepMetrics, Trainer,
+    AdafactorParams, Checkpoint, Master, Objective, OptimizerParams, Ranks, Reasons, Schedule, ScheduleKind, Settings,
+    StepMetrics, Trainer,
 };
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 const VOCAB: i64 = 40;
 const LABELS: [f64; 3] = [0.9, 0.5, 0.1];
@@ -32,6 +36,26 @@ struct Task {
     bucket: i64,
     /// The rank whose first example has no tokens.
     broken: Option<usize>,
+    optimizer: Which,
+    /// Where to begin from, and which step that is.
+    from: Option<(PathBuf, usize)>,
+    /// Where to leave a checkpoint at the end.
+    into: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum Which {
+    AdamW,
+    Adafactor,
+}
+
+impl Which {
+    fn params(self) -> OptimizerParams {
+        match self {
+            Self::AdamW => OptimizerParams::default(),
+            Self::Adafactor => OptimizerParams::Adafactor(AdafactorParams::default()),
+        }
+    }
 }
 
 /// What a rank found.
@@ -40,6 +64,8 @@ struct Found {
     metrics: Vec<StepMetrics>,
     /// BLAKE3 of all weights, hexadecimal.
     weights: String,
+    /// Elements of the masters, which gradients and moments have too, that this rank keeps.
+    kept: usize,
     error: Option<String>,
 }
 
@@ -97,22 +123,23 @@ fn example(objective: &Objective, i: usize) -> Example {
     }
 }
 
-fn trainer(task: &Task) -> (Trainer, Llama) {
+fn trainer(task: &Task, ranks: Ranks) -> (Trainer, Llama) {
     let objective = objectives()[task.objective];
     let mut config = tiny_config(VOCAB);
     if task.bfloat16 {
         config.dtype = Dtype::Bfloat16;
     }
     let schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 1e-3, warmup_steps: 0, total_steps: 100 };
-    let settings = Settings { optimizer: OptimizerParams::default(), schedule, max_grad_norm: 1.0 };
-    let master = Master::new(&config, &tiny_weights(&config, 5), settings);
+    let settings = Settings { optimizer: task.optimizer.params(), schedule, max_grad_norm: 1.0 };
+    let master = Master::on(ranks.clone(), &config, &tiny_weights(&config, 5), settings).expect("the group takes it");
     let frozen = tiny_weights(&config, 6).snapshot(config.dtype.kind());
     let reference = Llama::new(&config, &frozen).expect("weights are whole");
     let mut trainer = Trainer::new(master, objective, Device::cpu());
     match objective {
         Objective::Single(SingleLoss::Dro { .. }) | Objective::Gradient(GradientLoss::Ppo { .. }) => {
             let scored = config.with_score_head(None);
-            trainer.critic = Some(Master::new(&scored, &tiny_weights(&scored, 7), settings));
+            let critic = Master::on(ranks, &scored, &tiny_weights(&scored, 7), settings);
+            trainer.critic = Some(critic.expect("the group takes it"));
         }
         Objective::Pair(PairLoss::Ipo { .. }) => trainer.keep = Some(Keep { by: KeepBy::Margin, share: 0.4 }),
         Objective::Pair(PairLoss::Hinge { .. }) => {
@@ -126,14 +153,16 @@ fn trainer(task: &Task) -> (Trainer, Llama) {
 
 /// Takes the steps of a task on one rank of a group, or alone.
 fn train(task: &Task, group: Option<ProcessGroup>) -> Found {
-    let (mut trainer, reference) = trainer(task);
-    let ranks = group.map_or_else(Ranks::default, |group| {
-        let group = std::sync::Arc::new(group);
-        trainer.train_with(group.clone(), task.bucket).expect("the group takes it");
-        Ranks::of(group)
-    });
-    let mut found = Found { metrics: Vec::new(), weights: String::new(), error: None };
-    for step in 0..task.steps {
+    let ranks = group.map_or_else(Ranks::default, |group| Ranks::of(std::sync::Arc::new(group), task.bucket));
+    let (mut trainer, reference) = trainer(task, ranks.clone());
+    let mut found = Found { metrics: Vec::new(), weights: String::new(), kept: 0, error: None };
+    let mut begin = 0;
+    if let Some((root, step)) = &task.from {
+        begin = *step;
+        let restored = trainer.restore::<usize>(root).expect("a whole checkpoint");
+        assert_eq!(restored.found.expect("one").1, begin);
+    }
+    for step in begin..begin + task.steps {
         let all = (0..task.examples).map(|i| example(&objectives()[task.objective], 31 * step + i)).collect();
         let mut own = ranks.share(all);
         if task.broken == Some(ranks.rank()) {
@@ -146,9 +175,14 @@ fn train(task: &Task, group: Option<ProcessGroup>) -> Found {
             Err(error) => found.error = Some(error.to_string()),
         }
     }
+    if let Some(root) = &task.into {
+        save(&mut trainer, root, begin + task.steps);
+    }
     let mut hasher = blake3::Hasher::new();
+    found.kept = trainer.master.weights.0.values().map(Tensor::numel).sum();
     for (_, master) in trainer.masters() {
-        for weight in master.weights.0.values() {
+        let whole = master.whole(&master.weights).expect("all ranks are there");
+        for weight in whole.0.values() {
             let values = Vec::<f32>::try_from(weight.detach().view([-1])).expect("floats");
             for value in values {
                 hasher.update(&value.to_le_bytes());
@@ -157,6 +191,17 @@ fn train(task: &Task, group: Option<ProcessGroup>) -> Found {
     }
     found.weights = hasher.finalize().to_hex().to_string();
     found
+}
+
+/// Writes a checkpoint as the learner does: every rank its part, then the first the manifest.
+fn save(trainer: &mut Trainer, root: &Path, step: usize) {
+    let staging = root.join(format!(".checkpoint-{step}.staging"));
+    std::fs::create_dir_all(&staging).expect("a folder");
+    trainer.begin_checkpoint(&staging).expect("begun");
+    let written = trainer.end_checkpoint().expect("written");
+    if trainer.ranks().rank() == 0 {
+        Checkpoint::seal(&staging, step as u64, written, &step).expect("sealed");
+    }
 }
 
 #[test]
@@ -175,6 +220,7 @@ fn on(task: &Task, size: usize) -> Vec<Found> {
     for other in &found[1..] {
         assert_eq!(other.weights, found[0].weights, "{task:?}: the ranks' weights drift apart");
         assert_eq!(other.metrics, found[0].metrics, "{task:?}: the ranks tell other things");
+        assert_eq!(other.error.is_some(), found[0].error.is_some());
     }
     found
 }
@@ -196,7 +242,62 @@ fn difference(a: &Found, b: &Found) -> (f64, String) {
 }
 
 fn task(objective: usize) -> Task {
-    Task { objective, examples: 16, micro_batch: 16, steps: 3, bfloat16: false, bucket: 1000, broken: None }
+    Task {
+        objective,
+        examples: 16,
+        micro_batch: 16,
+        steps: 3,
+        bfloat16: false,
+        bucket: 1000,
+        broken: None,
+        optimizer: Which::AdamW,
+        from: None,
+        into: None,
+    }
+}
+
+#[test]
+fn each_rank_keeps_its_share_of_masters_gradients_and_moments() {
+    let whole = train(&Task { steps: 0, ..task(0) }, None).kept;
+    for (size, optimizer) in [(2, Which::AdamW), (4, Which::AdamW), (4, Which::Adafactor)] {
+        let kept: Vec<usize> =
+            on(&Task { steps: 0, optimizer, ..task(0) }, size).iter().map(|found| found.kept).collect();
+        assert_eq!(kept.iter().sum::<usize>(), whole);
+        // Rows of a weight differ by one at most; whole weights differ by more.
+        let most = if matches!(optimizer, Which::AdamW) { 1.02 } else { 1.5 };
+        assert!(kept.iter().all(|kept| *kept as f64 <= most * whole as f64 / size as f64), "{kept:?} of {whole}");
+    }
+}
+
+#[test]
+fn an_optimizer_that_reads_whole_weights_is_shared_too() {
+    for micro_batch in [3, 16] {
+        let task = Task { optimizer: Which::Adafactor, micro_batch, ..task(0) };
+        let (off, what) = difference(&train(&task, None), &on(&task, 4)[0]);
+        assert!(off < 1e-4, "{what}");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_four_ranks_goes_on_with_any_number() {
+    // PPO has two models.
+    for (objective, bfloat16, optimizer) in
+        [(0, true, Which::AdamW), (8, false, Which::AdamW), (0, false, Which::Adafactor)]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = Task { steps: 2, bfloat16, optimizer, into: Some(folder.path().into()), ..task(objective) };
+        on(&first, 4);
+        let next = Task { from: Some((folder.path().into(), 2)), into: None, ..first.clone() };
+        let whole = on(&Task { steps: 4, into: None, ..first.clone() }, 4).remove(0);
+        let expected = Found { metrics: whole.metrics[2..].to_vec(), ..whole };
+        assert_eq!(on(&next, 4)[0], expected, "four ranks, to the bit");
+        for size in [1, 2, 3] {
+            let (off, what) = difference(&expected, &on(&next, size)[0]);
+            assert!(off < if bfloat16 { 2e-2 } else { 1e-4 }, "{size} ranks: {what}");
+        }
+        let (off, what) = difference(&expected, &train(&next, None));
+        assert!(off < if bfloat16 { 2e-2 } else { 1e-4 }, "alone: {what}");
+    }
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
     sft(&mut trained, 6);
     let newest = Checkpoint::write(folder.path(), 2, &[("", &trained)], &"two").expect("written");
 
-    let file = newest.path.join("trainer.safetensors");
+    let file = newest.path.join("shard-0.safetensors");
     let mut bytes = fs::read(&file).expect("readable");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -187,7 +187,7 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
     assert!(reason.contains("hash"), "{reason}");
 
     fs::remove_file(&file).expect("removable");
-    fs::write(checkpoint.path.join("state.json"), "{").expect("writable");
+    fs::write(checkpoint.path.join("manifest.json"), "{").expect("writable");
     let error = latest::<String>(folder.path(), &mut [("", &mut restored)]).expect_err("none is whole");
     assert!(error.to_string().contains("checkpoint-1"), "{error}");
 }

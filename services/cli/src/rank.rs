@@ -10,7 +10,7 @@ use joust_config::{
 use joust_learner::{Rank, RankPlace, RankProcesses, serve_rank};
 use joust_model::{Device, Head, Llama};
 use joust_torch::{Join, ProcessGroup, Store};
-use joust_train::{Master, Trainer};
+use joust_train::{Master, Ranks, Trainer};
 
 use crate::{
     args::RankArgs,
@@ -34,14 +34,19 @@ const FAILPOINTS: &str = "JOUST_RANK_FAILPOINTS";
 /// # Errors
 /// Weights that are not whole, or a loss that refuses its settings.
 pub fn build(run: &RunFile, model: &LanguageModel, steps: u64, device: &Device) -> anyhow::Result<Rank> {
-    let (trainer, reference) = trainer(run, model, steps, device)?;
+    let (trainer, reference) = trainer(run, model, (steps, Ranks::default()), device)?;
     Ok(Rank::new(trainer, reference, held_to(run)))
 }
 
-fn trainer(run: &RunFile, model: &LanguageModel, steps: u64, device: &Device) -> anyhow::Result<(Trainer, Llama)> {
+fn trainer(
+    run: &RunFile,
+    model: &LanguageModel,
+    (steps, ranks): (u64, Ranks),
+    device: &Device,
+) -> anyhow::Result<(Trainer, Llama)> {
     let updates = steps * u64::from(run.learner.epochs_per_iteration);
     let settings = optim::settings(run.learner.learning_rate, &run.learner.optim, updates);
-    let mut master = Master::new(&model.config, &model.weights, settings);
+    let mut master = Master::on(ranks.clone(), &model.config, &model.weights, settings)?;
     if averaged(run) {
         master.keep_average(run.sampling.ema_decay);
     }
@@ -55,7 +60,7 @@ fn trainer(run: &RunFile, model: &LanguageModel, steps: u64, device: &Device) ->
     trainer.wpo = run.pairing.weights.contains(&Weight::Wpo);
     if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
         let (config, weights) = scored(model.config.clone(), &model.weights, model.tokenizer.pad_id());
-        trainer.critic = Some(Master::new(&config, &weights, settings));
+        trainer.critic = Some(Master::on(ranks, &config, &weights, settings)?);
     }
     Ok((trainer, Llama::new(&model.config, &frozen)?))
 }
@@ -100,7 +105,6 @@ pub fn run(args: &RankArgs) -> anyhow::Result<ExitCode> {
     let threads = if run.learner.optim.threads == 0 { cores / args.ranks } else { run.learner.optim.threads as usize };
     optim::set_threads(threads.max(1) as u32);
     let model = model::open(&run.policy.model, Head::CausalLm, Some(model::dtype(run.policy.dtype)))?;
-    let (mut trainer, reference) = trainer(run, &model, args.steps, &Device::cpu())?;
     let join = Join {
         rank: args.rank,
         size: args.ranks,
@@ -110,7 +114,9 @@ pub fn run(args: &RankArgs) -> anyhow::Result<ExitCode> {
         timeout: WAIT,
     };
     let group = ProcessGroup::join(Arc::new(Store::connect(args.store, WAIT)?), join)?;
-    trainer.train_with(Arc::new(group), BUCKET)?;
+    let ranks = Ranks::of(Arc::new(group), BUCKET);
+    let (trainer, reference) = trainer(run, &model, (args.steps, ranks), &Device::cpu())?;
+    drop(model); // the masters' first values
     serve_rank(Rank::new(trainer, reference, held_to(run)))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -15,7 +15,7 @@ use joust_core::rng::{Stream, uniform};
 use joust_testkit::tiny_folder;
 use serde_json::Value;
 
-const POINTS: [&str; 11] = [
+const POINTS: [&str; 13] = [
     "rollout_before_commit",
     "rollout_after_commit",
     "judge_before_commit",
@@ -25,6 +25,8 @@ const POINTS: [&str; 11] = [
     "learner_after_step",
     "learner_after_publish",
     "checkpoint_before_write",
+    "rank_in_checkpoint",
+    "checkpoint_before_rename",
     "checkpoint_after_write",
     "checkpoint_after_retire",
 ];
@@ -255,7 +257,7 @@ fn a_damaged_checkpoint_is_passed_over() {
     let (root, out) = (case.root.as_path(), case.root.join("run"));
     let weights = undisturbed(root);
     assert!(!wait(root, start(root, &out, Some("checkpoint_after_retire:4")), LIMIT), "killed after the fourth");
-    let newest = out.join("checkpoints/checkpoint-12/trainer.safetensors");
+    let newest = out.join("checkpoints/checkpoint-12/shard-0.safetensors");
     let bytes = fs::read(&newest).expect("the fourth checkpoint");
     fs::write(&newest, &bytes[..bytes.len() / 2]).expect("cut");
     assert!(wait(root, start(root, &out, None), LIMIT), "the one before is used");

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use joust_core::Example;
 use joust_model::Weights;
-use joust_train::StepMetrics;
+use joust_train::{StepMetrics, Written};
 use tch::Tensor;
 
 use crate::{
@@ -101,15 +101,23 @@ impl Running {
         self.ask(Command::Publish { resumed }).await.map(drop)
     }
 
-    /// Writes a checkpoint.
-    pub(crate) async fn checkpoint(&mut self, root: PathBuf, step: u64, state: State) -> Result<()> {
-        self.ask(Command::Checkpoint { root, step, state: Box::new(state) }).await.map(drop)
+    /// Begins to write all parts of a checkpoint into a folder; training goes on meanwhile.
+    pub(crate) async fn begin_checkpoint(&mut self, staging: PathBuf) -> Result<()> {
+        self.ask(Command::Checkpoint { staging }).await.map(drop)
+    }
+
+    /// Waits until what was begun is on disk.
+    pub(crate) async fn end_checkpoint(&mut self) -> Result<Written> {
+        match self.ask(Command::Written).await? {
+            Reply::Written(written) => Ok(written),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Copies weights, as float32 if `whole`, else in the kind that the model computes in.
     pub(crate) async fn weights(&mut self, which: Kept, whole: bool) -> Result<Option<Weights>> {
         let (group, path) = match self {
-            Self::Thread(worker) => return worker.call(move |rank| rank.weights(which, whole)).await,
+            Self::Thread(worker) => return worker.call(move |rank| rank.weights(which, whole)).await?,
             Self::Processes { group, scratch } => (group, scratch.clone()),
         };
         let reply = group.ask(|_| Command::Save { which, whole, path: path.clone() }).await?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use joust_core::{Example, failpoint};
 use joust_model::{Llama, Weights};
-use joust_train::{Checkpoint, Restored, StepMetrics, Trainer, latest};
+use joust_train::{Restored, StepMetrics, Trainer, Written};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -39,8 +39,10 @@ pub(crate) enum Command {
     Step { batches: Vec<Vec<Example>>, epochs: u64, diagnose: bool },
     /// Moves the past policy and the reference, because the policy is published now; `resumed` publishes again what was.
     Publish { resumed: bool },
-    /// Writes a checkpoint; of several ranks the first does, since all hold the same.
-    Checkpoint { root: PathBuf, step: u64, state: Box<State> },
+    /// Begins to write its part of a checkpoint into a folder.
+    Checkpoint { staging: PathBuf },
+    /// Waits until what was begun is on disk.
+    Written,
     /// Writes weights to a file, as float32 or in the kind that the model computes in; of several ranks the first does.
     Save { which: Kept, whole: bool, path: PathBuf },
 }
@@ -52,6 +54,8 @@ pub(crate) enum Reply {
     Restored { state: Option<Box<State>>, damaged: Vec<String> },
     /// What the last pass over the examples told.
     Trained(StepMetrics),
+    /// The parts of all ranks.
+    Written(Written),
     /// It is done.
     Done,
     /// The trainer keeps no such weights.
@@ -70,18 +74,17 @@ impl Rank {
             Command::Restore { root } => self.restore(&root),
             Command::Step { batches, epochs, diagnose } => self.step(batches, epochs, diagnose).map(Reply::Trained),
             Command::Publish { resumed } => self.publish(resumed),
-            Command::Checkpoint { root, step, state } => {
-                if self.trainer.ranks().rank() == 0 {
-                    Checkpoint::write(&root, step, &self.trainer.masters(), &state)?;
-                }
+            Command::Checkpoint { staging } => {
+                self.trainer.begin_checkpoint(&staging)?;
                 Ok(Reply::Done)
             }
+            Command::Written => Ok(Reply::Written(self.trainer.end_checkpoint()?)),
             Command::Save { which, whole, path } => self.save(which, whole, &path),
         }
     }
 
     fn restore(&mut self, root: &Path) -> Result<Reply> {
-        let Restored { found, damaged } = latest::<State>(root, &mut self.trainer.masters_mut())?;
+        let Restored { found, damaged } = self.trainer.restore::<State>(root)?;
         let damaged = damaged.iter().map(ToString::to_string).collect();
         Ok(Reply::Restored { state: found.map(|(_, state)| Box::new(state)), damaged })
     }
@@ -110,32 +113,35 @@ impl Rank {
         if let Some(past) = &mut master.past {
             if resumed { past.resume(&master.weights) } else { past.publish(&master.weights) }
         }
-        let weights = match (self.kind, &master.average) {
+        let kept = match (self.kind, &master.average) {
             (Reference::Initial | Reference::None, _) => return Ok(Reply::Done),
-            (Reference::Average, Some(average)) => &average.weights,
-            (Reference::Average | Reference::Previous, _) => &master.weights,
+            (Reference::Average, Some(_)) => Kept::Average,
+            (Reference::Average | Reference::Previous, _) => Kept::Policy,
         };
-        self.reference = Some(Llama::new(&master.config, &weights.snapshot(master.config.dtype.kind()))?);
+        let weights = self.weights(kept, false)?.ok_or_else(|| Error::Worker("it has no policy".into()))?;
+        self.reference = Some(Llama::new(&self.trainer.master.config, &weights)?);
         Ok(Reply::Done)
     }
 
-    /// Copies weights, as float32 if `whole`, else in the kind that the model computes in; `None` if the trainer keeps none of these.
-    pub(crate) fn weights(&self, which: Kept, whole: bool) -> Option<Weights> {
+    /// Copies whole weights, as float32 if `whole`, else in the kind that the model computes in; `None` if the trainer keeps none of these.
+    /// All ranks call it.
+    pub(crate) fn weights(&self, which: Kept, whole: bool) -> Result<Option<Weights>> {
         let master = &self.trainer.master;
-        let weights = match which {
+        let own = match which {
+            Kept::Policy if !whole => return Ok(Some(master.computed())),
             Kept::Policy => Some(&master.weights),
             Kept::Average => master.average.as_ref().map(|average| &average.weights),
             Kept::Past => master.past.as_ref().map(|past| &past.weights),
         };
         let kind = if whole { Kind::Float } else { master.config.dtype.kind() };
-        weights.map(|weights| weights.snapshot(kind))
+        Ok(own.map(|own| master.whole(own)).transpose()?.map(|weights| weights.to_kind(kind)))
     }
 
     fn save(&self, which: Kept, whole: bool, path: &Path) -> Result<Reply> {
+        let Some(weights) = self.weights(which, whole)? else { return Ok(Reply::Absent) };
         if self.trainer.ranks().rank() > 0 {
             return Ok(Reply::Done);
         }
-        let Some(weights) = self.weights(which, whole) else { return Ok(Reply::Absent) };
         let tensors: Vec<(&str, &Tensor)> = weights.0.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         Tensor::write_safetensors(&tensors, path).map_err(|error| Error::Worker(error.to_string()))?;
         Ok(Reply::Done)

@@ -1,6 +1,6 @@
 //! One process's stretch of a run: recovery, then step after step until the end.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use joust_core::{
     Example, Manifest, ModelRef, ModelSet, Outcome, Progress, RecordId, Shutdown, Target, decode, encode, failpoint,
@@ -8,7 +8,7 @@ use joust_core::{
 use joust_engine::{Published, Snapshot};
 use joust_model::Weights;
 use joust_queue::{AssignedStep, Fence, Lease, Queue, StepManifest, Topic};
-use joust_train::{StepMetrics, list, prune};
+use joust_train::{Checkpoint, StepMetrics, list, prune};
 use tokio::time::Instant;
 
 use crate::{
@@ -48,7 +48,15 @@ pub(crate) struct Session<'a> {
     around: Around<'a>,
     /// The policy that was published last.
     policy: Arc<Snapshot>,
+    /// A checkpoint on its way to the disk.
+    writing: Option<Staged>,
     started: Instant,
+}
+
+/// A checkpoint whose parts are being written.
+struct Staged {
+    staging: PathBuf,
+    state: State,
 }
 
 /// What outlives the ranks of a session.
@@ -80,7 +88,8 @@ impl<'a> Session<'a> {
         let (pool, recovered) = recover(&*around.queue, &topic, &config, state.step).await?;
         let policy = around.initial.clone();
         let started = Instant::now();
-        Ok(Self { config, shutdown, learners, topic, fence, state, pool, recovered, around, policy, started })
+        let writing = None;
+        Ok(Self { config, shutdown, learners, topic, fence, state, pool, recovered, around, policy, writing, started })
     }
 
     /// Replays what was assigned, then trains on.
@@ -134,6 +143,7 @@ impl<'a> Session<'a> {
         let mut metrics = self.update(batches, every > 0 && plan.step.is_multiple_of(every)).await?;
         metrics.insert("time/train_s".into(), began.elapsed().as_secs_f64());
         failpoint::pass("learner_after_step");
+        self.seal().await?; // the update has waited for its parts
         outcome_metrics(&mut metrics, outcomes, &harvest, self.config.version(plan.step));
         self.state.ledger.enter(&plan, harvest.trained, &harvest.dropped);
         self.state.step = plan.step + 1;
@@ -250,16 +260,27 @@ impl<'a> Session<'a> {
         Ok((patience > 0 && self.state.evals_without_gain >= patience).then_some(Ended::Patience))
     }
 
-    /// Writes a checkpoint, then lets the queue forget what it covers.
+    /// Begins to write a checkpoint of this step; it becomes one in [`Self::seal`], until when a crash goes back to the one before.
     async fn checkpoint(&mut self) -> Result<()> {
+        self.seal().await?;
         let step = self.state.step;
         self.state.replay_from.insert(step, self.pool.oldest_step().unwrap_or(step));
         let state = State { seconds: self.seconds(), ..self.state.clone() };
-        let (root, keep) = (self.config.checkpoints.clone(), self.config.keep_checkpoints);
         failpoint::pass("checkpoint_before_write");
-        self.learners.checkpoint(root, step, state).await?;
+        let staging = Checkpoint::stage(&self.config.checkpoints, step)?;
+        self.learners.begin_checkpoint(staging.clone()).await?;
+        self.writing = Some(Staged { staging, state });
+        Ok(())
+    }
+
+    /// Waits for the checkpoint on its way to the disk, if there is one, then lets the queue forget what it covers.
+    async fn seal(&mut self) -> Result<()> {
+        let Some(Staged { staging, state }) = self.writing.take() else { return Ok(()) };
+        let step = state.step;
+        let written = self.learners.end_checkpoint().await?;
+        Checkpoint::seal(&staging, step, written, &state)?;
         failpoint::pass("checkpoint_after_write");
-        prune(&self.config.checkpoints, keep)?;
+        prune(&self.config.checkpoints, self.config.keep_checkpoints)?;
         // The oldest checkpoint that stays must still find its steps, should the newer ones turn out damaged.
         let oldest = list(&self.config.checkpoints).last().map_or(step, |checkpoint| checkpoint.step);
         self.state.replay_from.retain(|step, _| *step >= oldest);
@@ -278,6 +299,7 @@ impl<'a> Session<'a> {
         if self.config.ends_iteration(self.state.step) || self.state.step == self.config.steps {
             self.checkpoint().await?;
         }
+        self.seal().await?;
         let weights = self.weights().await?;
         self.around.observer.finish(self.state.step, weights).await?;
         Ok((ended, self.state))

@@ -14,8 +14,8 @@ pub struct Learner {
     /// runs out.
     #[schemars(range(min = 1))]
     pub micro_batch: u32,
-    /// Processes that share each step, on this machine. More than one pays where cores or devices are left over; each holds all weights and
-    /// the optimizer.
+    /// Processes that share each step, on this machine. More than one pays where cores or devices are left over; each holds all weights,
+    /// and its share of masters, moments and gradients.
     #[schemars(range(min = 1, max = 1024))]
     pub ranks: u32,
     /// How often lost ranks are started again, all together, from the last checkpoint, before the run ends.

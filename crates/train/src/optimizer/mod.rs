@@ -32,6 +32,13 @@ impl Default for OptimizerParams {
     }
 }
 
+impl OptimizerParams {
+    /// Returns whether an update of a weight looks at all of it, so that ranks cannot share its rows.
+    pub(crate) fn reads_whole_weights(&self) -> bool {
+        matches!(self, Self::Adafactor(_))
+    }
+}
+
 /// Tensors by the name of their weight.
 type ByName = BTreeMap<String, Tensor>;
 
@@ -75,7 +82,9 @@ impl Optimizer {
     /// Starts without any memory of the tensors of `weights`.
     pub fn new(params: OptimizerParams, weights: &Weights) -> Self {
         let make = |zeros: &dyn Fn(&Tensor) -> Option<Tensor>| -> ByName {
-            weights.0.iter().filter_map(|(name, weight)| Some((name.clone(), zeros(weight)?))).collect()
+            // Another rank's weight has no rows here.
+            let own = weights.0.iter().filter(|(_, weight)| weight.numel() > 0);
+            own.filter_map(|(name, weight)| Some((name.clone(), zeros(weight)?))).collect()
         };
         let like = |weight: &Tensor| Some(weight.detach().zeros_like());
         let mean = |weight: &Tensor, dim: i64| {

@@ -29,10 +29,13 @@ pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
         Optimizer::Rmsprop => 4,
         Optimizer::Adafactor => 0, // rows and columns
     };
+    let ranks = u64::from(run.learner.ranks);
+    // Rows that only the update reads are shared by the ranks.
+    let own = parameters / ranks;
     let mut training = vec![
-        ("float32 masters", 4 * parameters),
-        ("the optimizer's memory", remembered * parameters),
-        ("gradients", 4 * parameters),
+        ("float32 masters", 4 * own),
+        ("the optimizer's memory", remembered * own),
+        ("gradients", 4 * own),
         ("compute copy", element * parameters),
         ("reference, for training", element * parameters),
         ("activations of a micro-batch", activations),
@@ -44,21 +47,21 @@ pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
         ("KV cache", rows * tokens * cache_token),
     ];
     if averaged(run) {
-        training.push(("averaged policy, for training", 4 * parameters));
+        training.push(("averaged policy, for training", 4 * own));
         sampling.push(("averaged policy, for sampling", element * parameters));
     }
     if keeps_past(run) {
-        training.push(("past policy, for training", 8 * parameters));
+        training.push(("past policy, for training", 8 * own));
         sampling.push(("past policy, for sampling", element * parameters));
     }
     if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
-        training.push(("critic with its moments and gradients", (8 + remembered + element) * parameters));
+        training.push(("critic with its moments and gradients", (8 + remembered) * own + element * parameters));
     }
     let sum = |kinds: &[(&str, u64)]| kinds.iter().map(|(_, bytes)| bytes).sum::<u64>();
     let line = |(name, bytes): &(&str, u64)| format!("# {name:<42} {:>10.1} MiB\n", *bytes as f64 / f64::from(1 << 20));
     let lines = |kinds: &[(&str, u64)]| kinds.iter().map(line).collect::<String>();
-    let (ranks, own) = (u64::from(run.learner.ranks), sum(&training));
-    let each = if ranks > 1 { line(&("each of the ranks", own)) } else { String::new() };
-    let total = line(&("total", ranks * own + sum(&sampling)));
+    let rank = sum(&training);
+    let each = if ranks > 1 { line(&("each of the ranks", rank)) } else { String::new() };
+    let total = line(&("total", ranks * rank + sum(&sampling)));
     format!("# memory estimate, {parameters} parameters\n{}{each}{}{total}", lines(&training), lines(&sampling))
 }
