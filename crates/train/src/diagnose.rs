@@ -23,8 +23,9 @@ impl Trainer {
     ///
     /// # Errors
     /// [`crate::Error::Model`] if libtorch refuses.
-    pub fn diagnose(&self, step: &[Vec<Prepared>]) -> Result<StepMetrics> {
+    pub fn diagnose(&mut self, step: &[Vec<Prepared>]) -> Result<StepMetrics> {
         let mut metrics = StepMetrics::new();
+        self.master.measures = true;
         let Some(batch) = step.iter().find(|batch| !batch.is_empty()) else { return Ok(metrics) };
         let policy = self.master.model()?;
         self.sureness(&policy, batch, &mut metrics);

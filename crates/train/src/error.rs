@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub enum Error {
     /// The loss of a micro-batch is NaN or infinite; nothing was updated.
     #[error(
-        "loss is {value} at step {step} on examples {examples}; lower learner.learning_rate or loss.beta and resume from the last checkpoint"
+        "loss is {value} at step {step} on examples {examples}; lower learner.learning_rate or loss.beta and resume from the last checkpoint, or set learner.on_nan = \"skip\""
     )]
     LossNotFinite {
         /// Optimizer step.
@@ -19,7 +19,7 @@ pub enum Error {
     },
     /// The gradient is NaN or infinite; nothing was updated.
     #[error(
-        "gradient norm is {value} at step {step}; lower learner.learning_rate or set learner.max_grad_norm and resume from the last checkpoint"
+        "gradient norm is {value} at step {step}; lower learner.learning_rate or set learner.max_grad_norm and resume from the last checkpoint, or set learner.on_nan = \"skip\""
     )]
     GradientNotFinite {
         /// Optimizer step.

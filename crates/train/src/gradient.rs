@@ -10,7 +10,8 @@ use tch::{Kind, Tensor};
 use crate::{
     Ranks, Result,
     single::rewards,
-    trainer::{Known, Micro, Prepared, Sums},
+    sums::Sums,
+    trainer::{Known, Micro, Prepared},
 };
 
 /// Says what an example lacks for a policy gradient.

@@ -24,6 +24,8 @@ mod reward;
 mod schedule;
 mod sft;
 mod single;
+mod sums;
+mod throughput;
 mod trainer;
 
 pub use average::Average;

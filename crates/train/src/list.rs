@@ -4,10 +4,7 @@ use joust_core::{Answer, Example, Player, Target};
 use joust_losses::{ListLogps, ListLoss};
 use tch::{Kind, Tensor};
 
-use crate::{
-    Result,
-    trainer::{Micro, Sums},
-};
+use crate::{Result, sums::Sums, trainer::Micro};
 
 /// Says what an example lacks to be a list.
 pub(crate) fn problem(loss: &ListLoss, example: &Example) -> Option<String> {

@@ -34,6 +34,8 @@ pub struct Update {
     pub grad_norm: f64,
     /// Learning rate used.
     pub learning_rate: f64,
+    /// Norm of what the weights moved by, over their own norm, where it was measured.
+    pub moved: Option<f64>,
 }
 
 /// float32 masters with their optimizer; the model computes in the config's kind and its gradients reach the masters.
@@ -51,6 +53,8 @@ pub struct Master {
     pub average: Option<Average>,
     /// The policy of one publish ago, where it is kept.
     pub past: Option<Past>,
+    /// Whether the next update measures by how much it moves the weights, which costs about three passes over them.
+    pub measures: bool,
     settings: Settings,
     ranks: Ranks,
     matrices: Vec<Matrix>,
@@ -161,6 +165,7 @@ impl Master {
             optimizer,
             average: None,
             past: None,
+            measures: false,
             settings,
             ranks,
             matrices,
@@ -244,7 +249,7 @@ impl Master {
         let scale = if limit > 0.0 { (limit / (grad_norm + 1e-6)).min(1.0) } else { 1.0 };
         let learning_rate = self.settings.schedule.at(step);
         self.refresh();
-        tch::no_grad(|| self.optimizer.update_with(&self.weights, &self.copies, learning_rate, scale))?;
+        let moved = tch::no_grad(|| self.apply(learning_rate, scale))?;
         for (name, seen) in self.versions.get_mut() {
             *seen = version(&self.weights.0[name]);
         }
@@ -253,7 +258,18 @@ impl Master {
         }
         self.forget();
         self.spread()?;
-        Ok(Update { grad_norm, learning_rate })
+        Ok(Update { grad_norm, learning_rate, moved })
+    }
+
+    /// Updates this rank's rows; returns [`Update::moved`].
+    fn apply(&mut self, learning_rate: f64, scale: f64) -> Result<Option<f64>> {
+        if !std::mem::take(&mut self.measures) {
+            self.optimizer.update_with(&self.weights, &self.copies, learning_rate, scale)?;
+            return Ok(None);
+        }
+        let own = self.optimizer.update_measured(&self.weights, &self.copies, learning_rate, scale)?;
+        let [weights, moved] = [self.ranks.sum(own[0])?, self.ranks.sum(own[1])?];
+        Ok(Some((moved / weights).sqrt()))
     }
 
     /// Gives all ranks the rows that this one has updated.

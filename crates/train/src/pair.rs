@@ -4,10 +4,7 @@ use joust_core::{Example, Player, Target};
 use joust_losses::{LossOutput, PairLogps, PairLoss};
 use tch::{Kind, Tensor};
 
-use crate::{
-    Result,
-    trainer::{Micro, Sums},
-};
+use crate::{Result, sums::Sums, trainer::Micro};
 
 /// Says what an example lacks to be a pair.
 pub(crate) fn problem(loss: &PairLoss, example: &Example) -> Option<String> {

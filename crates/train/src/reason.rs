@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 
 use crate::{
     Error, Prepared, Result, Trainer,
-    trainer::{Sums, Totals},
+    sums::{Sums, Totals},
 };
 
 /// Turns a reason into tokens: those of its prompt, and its own with an EOS.

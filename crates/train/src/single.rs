@@ -4,10 +4,7 @@ use joust_core::{Example, Target};
 use joust_losses::{SingleLogps, SingleLoss, dro_value_loss};
 use tch::{Kind, Tensor};
 
-use crate::{
-    Result,
-    trainer::{Micro, Sums},
-};
+use crate::{Result, sums::Sums, trainer::Micro};
 
 /// Says what an example lacks for a loss on single answers.
 pub(crate) fn problem(loss: &SingleLoss, example: &Example) -> Option<String> {

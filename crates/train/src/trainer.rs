@@ -1,21 +1,21 @@
 //! One step on examples: prepare, loss and gradients by micro-batch, update, metrics under TRL's names.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use joust_core::Example;
 use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
 use joust_model::{Device, Llama, SequenceBatch};
 use joust_pairs::Keep;
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Error, Master, Ranks, Reasons, Result,
+    Error, Master, Ranks, Reasons, Result, Update,
     background::Background,
     coupling::{Coupled, couple},
     gradient, list, pair,
     reducer::Reducer,
     single,
+    sums::{Sums, Totals},
 };
 
 /// What is minimised, by what it reads.
@@ -89,79 +89,16 @@ pub struct Trainer {
     pub wpo: bool,
     /// How the judge's reasons are trained on; `None` leaves them alone.
     pub reasons: Option<Reasons>,
+    /// Whether a step whose loss or gradient is not finite is left out, and counted, instead of ending training.
+    pub skip_not_finite: bool,
+    /// Seconds of the last step by phase, under the name of each.
+    pub phases: StepMetrics,
+    /// The device's matrix rate in operations a second, once it was measured.
+    pub(crate) rate: Option<f64>,
     /// A shard on its way to the disk, with the updates that it holds.
     pub(crate) background: Option<(Background, Vec<u64>)>,
     pub(crate) objective: Objective,
     pub(crate) device: Device,
-}
-
-/// Counts over the whole step, which its losses are means over.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Totals {
-    pub(crate) examples: f64,
-    pub(crate) answers: f64,
-    pub(crate) tokens: f64,
-    /// Micro-batches of the rank that has most.
-    pub(crate) rounds: usize,
-}
-
-impl Totals {
-    /// Counts over all ranks.
-    fn of<B: AsRef<[Prepared]>>(micro_batches: &[B], ranks: &Ranks) -> Result<Self> {
-        let answers = || {
-            let examples = micro_batches.iter().flat_map(AsRef::as_ref);
-            examples.flat_map(|prepared: &Prepared| &prepared.example.answers)
-        };
-        let own = [
-            micro_batches.iter().map(|batch| batch.as_ref().len()).sum::<usize>(),
-            answers().count(),
-            answers().map(|answer| answer.token_ids.len()).sum::<usize>(),
-            micro_batches.iter().filter(|batch| !batch.as_ref().is_empty()).count(),
-        ];
-        let all = ranks.gather(own)?;
-        let total = |which: usize| all.iter().map(|own| own[which]).sum::<usize>() as f64;
-        let rounds = all.iter().map(|own| own[3]).max().unwrap_or_default();
-        Ok(Self { examples: total(0), answers: total(1), tokens: total(2), rounds })
-    }
-}
-
-/// Sums over a step of what becomes a mean at its end.
-#[derive(Debug, Default)]
-pub(crate) struct Sums(BTreeMap<String, Sum>);
-
-/// The sum of values of one name, and how many they are; of what adds up to a whole there is no count.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Sum {
-    sum: f64,
-    count: Option<f64>,
-}
-
-impl Sums {
-    /// Adds values that become a mean over all values of this name.
-    pub(crate) fn add(&mut self, name: &str, values: &Tensor) {
-        self.enter(name, Sum { sum: values.sum(Kind::Double).double_value(&[]), count: Some(values.numel() as f64) });
-    }
-
-    /// Adds a share of what the whole step sums up to.
-    pub(crate) fn add_part(&mut self, name: &str, part: f64) {
-        self.enter(name, Sum { sum: part, count: None });
-    }
-
-    fn enter(&mut self, name: &str, more: Sum) {
-        let known = self.0.entry(name.to_owned()).or_default();
-        known.sum += more.sum;
-        known.count = more.count.map(|count| known.count.unwrap_or_default() + count);
-    }
-
-    /// Returns the means over all ranks.
-    fn means(self, ranks: &Ranks) -> Result<StepMetrics> {
-        let mut all = Self::default();
-        for (name, sum) in ranks.gather(self.0)?.into_iter().flatten() {
-            all.enter(&name, sum);
-        }
-        let mean = |(name, Sum { sum, count }): (String, Sum)| (name, sum / count.unwrap_or(1.0));
-        Ok(all.0.into_iter().map(mean).collect())
-    }
 }
 
 /// One micro-batch of a step, with log-probs that carry the gradient.
@@ -275,7 +212,19 @@ pub(crate) fn layout<'a>(examples: impl Iterator<Item = &'a Example>, device: &D
 impl Trainer {
     /// Trains `master` with `objective`, taking the device's permit for each micro-batch.
     pub fn new(master: Master, objective: Objective, device: Device) -> Self {
-        Self { master, critic: None, keep: None, wpo: false, reasons: None, background: None, objective, device }
+        Self {
+            master,
+            critic: None,
+            keep: None,
+            wpo: false,
+            reasons: None,
+            skip_not_finite: false,
+            phases: StepMetrics::new(),
+            rate: None,
+            background: None,
+            objective,
+            device,
+        }
     }
 
     /// Returns the ranks that train together.
@@ -367,23 +316,30 @@ impl Trainer {
         let foreign = |batch: &[Prepared]| self.foreign_sums(&self.master.model()?, batch);
         let coupled = couple(&self.objective, micro_batches, (&own, &foreign), self.ranks())?;
         let mut sums = Sums::default();
+        let began = Instant::now();
         let gathered = self.gather_gradients(micro_batches, &coupled, totals, &mut sums);
-        if let Err(error) = self.ranks().agree(gathered) {
-            self.masters_mut().into_iter().for_each(|(_, master)| master.forget());
-            return Err(error);
-        }
-        self.settle();
-        let update = {
-            let _permit = self.device.acquire();
-            let update = self.master.update()?;
-            if let Some(critic) = &mut self.critic {
-                critic.update()?;
+        let finite = self.finite(gathered);
+        let finite = match self.ranks().agree(finite) {
+            Ok(own) => self.ranks().gather(own)?.into_iter().all(|finite| finite),
+            Err(error) => {
+                self.masters_mut().into_iter().for_each(|(_, master)| master.forget());
+                return Err(error);
             }
-            update
+        };
+        let gathered_s = began.elapsed().as_secs_f64();
+        let update = if finite { self.update()? } else { None };
+        self.phases = StepMetrics::from([
+            ("time/forward_backward_s".into(), gathered_s),
+            ("time/update_s".into(), began.elapsed().as_secs_f64() - gathered_s),
+        ]);
+        let Some(update) = update else {
+            self.masters_mut().into_iter().for_each(|(_, master)| master.forget());
+            return Ok(StepMetrics::from([("steps/skipped".into(), 1.0)]));
         };
         let mut metrics = sums.means(self.ranks())?;
         metrics.insert("grad_norm".into(), update.grad_norm);
         metrics.insert("learning_rate".into(), update.learning_rate);
+        metrics.extend(update.moved.map(|moved| ("update_ratio".into(), moved)));
         let (unit, count) = match self.objective {
             Objective::Pair(_) => ("pairs", totals.examples),
             Objective::List(_) | Objective::Gradient(_) | Objective::Single(_) => ("answers", totals.answers),
@@ -391,6 +347,38 @@ impl Trainer {
         metrics.insert(unit.into(), count);
         metrics.insert("num_tokens".into(), totals.tokens);
         Ok(metrics)
+    }
+
+    /// Returns false for what is left out because it is not finite.
+    fn finite<T>(&self, done: Result<T>) -> Result<bool> {
+        match done {
+            Err(error @ (Error::LossNotFinite { .. } | Error::GradientNotFinite { .. })) if self.skip_not_finite => {
+                tracing::warn!(%error, "the step is left out");
+                Ok(false)
+            }
+            done => done.map(|_| true),
+        }
+    }
+
+    /// Updates policy and critic from the gathered gradients; `None` where they are not finite and such steps are left out.
+    fn update(&mut self) -> Result<Option<Update>> {
+        self.settle();
+        let device = self.device.clone();
+        let _permit = device.acquire();
+        let update = self.master.update();
+        let Some(update) = self.kept(update)? else { return Ok(None) };
+        if let Some(critic) = &mut self.critic {
+            let update = critic.update();
+            self.kept(update)?;
+        }
+        Ok(Some(update))
+    }
+
+    fn kept(&self, done: Result<Update>) -> Result<Option<Update>> {
+        match done {
+            Ok(update) => Ok(Some(update)),
+            Err(error) => self.finite::<()>(Err(error)).map(|_| None),
+        }
     }
 
     /// Gathers the gradient of the step, over all ranks.
@@ -425,6 +413,7 @@ impl Trainer {
         let policy = self.master.model()?;
         let rows = sequences.hidden_rows(&policy);
         let logprobs = sequences.logprobs_of(&policy, &rows);
+        mismatch(batch, &logprobs, sums);
         let token_terms = match self.objective {
             Objective::Pair(PairLoss::Cringe { k, .. }) => Some(cringe_terms(&policy, &sequences, &rows, k as i64)),
             _ => None,
@@ -454,6 +443,18 @@ impl Trainer {
         loss.backward();
         self.accumulate_reasons(batch, totals, sums)
     }
+}
+
+/// Measures how far the policy is from the one that sampled: KL(behavior ‖ policy) in nats a token, by `e^d − 1 − d` with d = log π − log of the
+/// probability that the token was sampled with (Schulman's k3, <http://joschu.net/blog/kl-approx.html>).
+fn mismatch(batch: &[Prepared], logprobs: &Tensor, sums: &mut Sums) {
+    let answers = || batch.iter().flat_map(|prepared| &prepared.example.answers);
+    if answers().any(|answer| answer.behavior_logprobs.len() != answer.token_ids.len()) {
+        return; // given, not sampled
+    }
+    let behavior: Vec<f32> = answers().flat_map(|answer| answer.behavior_logprobs.iter().copied()).collect();
+    let apart = logprobs.detach() - Tensor::from_slice(&behavior).to_device(logprobs.device());
+    sums.add("sampling/mismatch_kl", &(apart.expm1() - apart));
 }
 
 /// Computes [`joust_losses::cringe_tokens`] of every completion token, float32 `[N]`; carries the gradient and holds all logits until it is

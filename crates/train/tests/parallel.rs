@@ -37,6 +37,8 @@ struct Task {
     /// The rank whose first example has no tokens.
     broken: Option<usize>,
     optimizer: Which,
+    /// The rank whose first example has a weight that is no number, and whether the step is then left out.
+    not_finite: Option<(usize, bool)>,
     /// Where to begin from, and which step that is.
     from: Option<(PathBuf, usize)>,
     /// Where to leave a checkpoint at the end.
@@ -168,6 +170,10 @@ fn train(task: &Task, group: Option<ProcessGroup>) -> Found {
         if task.broken == Some(ranks.rank()) {
             own[0].prompt_ids.clear();
         }
+        if let Some((rank, skip)) = task.not_finite {
+            trainer.skip_not_finite = skip;
+            own[0].weight = if rank == ranks.rank() { f64::NAN } else { 1.0 };
+        }
         let cut = own.chunks(task.micro_batch).map(<[Example]>::to_vec).collect();
         let done = trainer.prepare(&reference, cut).and_then(|prepared| trainer.step(&prepared));
         match done {
@@ -251,8 +257,22 @@ fn task(objective: usize) -> Task {
         bucket: 1000,
         broken: None,
         optimizer: Which::AdamW,
+        not_finite: None,
         from: None,
         into: None,
+    }
+}
+
+#[test]
+fn a_step_that_is_not_finite_on_one_rank_is_left_out_on_all() {
+    let untrained = train(&Task { steps: 0, ..task(0) }, None).weights;
+    for skip in [true, false] {
+        let task = Task { not_finite: Some((2, skip)), steps: 1, micro_batch: 2, ..task(0) };
+        for found in on(&task, 4) {
+            assert_eq!(found.weights, untrained);
+            assert_eq!(found.metrics.first().map(|metrics| metrics["steps/skipped"]), skip.then_some(1.0));
+            assert_eq!(found.error.is_some_and(|error| error.contains("loss is NaN")), !skip);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context;
 use joust_config::{
     Resolved, RunFile, load,
-    run::{LossName, Weight},
+    run::{LossName, OnNan, Weight},
 };
 use joust_learner::{Rank, RankPlace, RankProcesses, serve_rank};
 use joust_model::{Device, Head, Llama};
@@ -56,6 +56,7 @@ fn trainer(
     let frozen = model.weights.snapshot(model.config.dtype.kind());
     let mut trainer = Trainer::new(master, objective(run)?, device.clone());
     trainer.keep = keep(run);
+    trainer.skip_not_finite = run.learner.on_nan == OnNan::Skip;
     trainer.reasons = reasons(run, model.tokenizer.clone());
     trainer.wpo = run.pairing.weights.contains(&Weight::Wpo);
     if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {

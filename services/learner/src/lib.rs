@@ -3,6 +3,7 @@
 //! Each planned application happens once (R2): the manifest of a step is durable before the step begins, the checkpoint says
 //! how many steps it covers, and after a crash the manifests since then are replayed from the stored examples.
 
+mod alarm;
 mod collect;
 mod error;
 mod group;

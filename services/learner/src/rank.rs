@@ -1,6 +1,9 @@
 //! What one rank of the learner does when it is told: restore, train, publish, checkpoint.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use joust_core::{Example, failpoint};
 use joust_model::{Llama, Weights};
@@ -93,13 +96,23 @@ impl Rank {
         let count = |batches: &[Vec<_>]| batches.iter().map(Vec::len).sum::<usize>();
         let examples: usize = batches.iter().map(Vec::len).sum();
         failpoint::pass("rank_before_step");
+        let began = Instant::now();
         let prepared = self.trainer.prepare(self.reference.as_ref(), batches)?;
+        let prepare_s = began.elapsed().as_secs_f64();
         let measured = if diagnose { self.trainer.diagnose(&prepared)? } else { StepMetrics::new() };
+        let diagnose_s = began.elapsed().as_secs_f64() - prepare_s;
         let mut metrics = StepMetrics::new();
+        let mut skipped = 0.0;
         for _ in 0..epochs {
             metrics = self.trainer.step(&prepared)?;
+            skipped += metrics.get("steps/skipped").copied().unwrap_or_default();
         }
         metrics.extend(measured);
+        metrics.insert("steps/skipped".into(), skipped);
+        metrics.extend(self.trainer.phases.clone());
+        metrics.insert("time/prepare_s".into(), prepare_s);
+        metrics.insert("time/diagnose_s".into(), diagnose_s);
+        metrics.extend(self.trainer.throughput(&prepared, epochs, began.elapsed())?);
         if self.trainer.keep.is_some() {
             let filtered = self.trainer.ranks().sum((examples - count(&prepared)) as f64)?;
             metrics.insert("pairs/filtered".into(), filtered);

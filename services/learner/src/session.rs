@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     Config, Error, Reference, Result, StepReport,
+    alarm::Displacement,
     collect::Collector,
     learners::Running,
     ledger::{Best, Ledger, State},
@@ -50,6 +51,9 @@ pub(crate) struct Session<'a> {
     policy: Arc<Snapshot>,
     /// A checkpoint on its way to the disk.
     writing: Option<Staged>,
+    displaced: Displacement,
+    /// How long the step under way had to wait for its examples.
+    waited_s: f64,
     started: Instant,
 }
 
@@ -88,8 +92,23 @@ impl<'a> Session<'a> {
         let (pool, recovered) = recover(&*around.queue, &topic, &config, state.step).await?;
         let policy = around.initial.clone();
         let started = Instant::now();
-        let writing = None;
-        Ok(Self { config, shutdown, learners, topic, fence, state, pool, recovered, around, policy, writing, started })
+        let (writing, displaced) = (None, Displacement::default());
+        Ok(Self {
+            config,
+            shutdown,
+            learners,
+            topic,
+            fence,
+            state,
+            pool,
+            recovered,
+            around,
+            policy,
+            writing,
+            displaced,
+            waited_s: 0.0,
+            started,
+        })
     }
 
     /// Replays what was assigned, then trains on.
@@ -111,9 +130,11 @@ impl<'a> Session<'a> {
         while self.state.step < self.config.steps {
             let step = self.state.step;
             let range = step * self.config.prompts_per_step..(step + 1) * self.config.prompts_per_step;
+            let began = Instant::now();
             let Some(collected) = self.around.collector.step(range, &self.shutdown).await? else {
                 return self.end(Ended::Stopped).await;
             };
+            self.waited_s = began.elapsed().as_secs_f64();
             let (leases, outcomes): (Vec<Lease>, Vec<Outcome>) = collected.into_iter().unzip();
             let harvest = harvest(&outcomes, self.config.version(step), &self.config);
             let plan = manifest(&self.config, step, &harvest.examples, &self.pool)?;
@@ -142,14 +163,20 @@ impl<'a> Session<'a> {
         let every = self.config.diagnose_every;
         let mut metrics = self.update(batches, every > 0 && plan.step.is_multiple_of(every)).await?;
         metrics.insert("time/train_s".into(), began.elapsed().as_secs_f64());
+        metrics.insert("time/wait_s".into(), std::mem::take(&mut self.waited_s));
         failpoint::pass("learner_after_step");
         self.seal().await?; // the update has waited for its parts
         outcome_metrics(&mut metrics, outcomes, &harvest, self.config.version(plan.step));
+        if let Some(chosen) = metrics.get("rewards/chosen") {
+            self.displaced.watch(plan.step, *chosen);
+        }
         self.state.ledger.enter(&plan, harvest.trained, &harvest.dropped);
         self.state.step = plan.step + 1;
         self.pool.enter(plan.step, harvest.examples);
         if self.config.ends_iteration(self.state.step) {
+            let began = Instant::now();
             self.publish(false).await?;
+            metrics.insert("time/publish_s".into(), began.elapsed().as_secs_f64());
         }
         failpoint::pass("learner_after_publish");
         let kl = metrics.get("objective/kl").copied().unwrap_or_default();

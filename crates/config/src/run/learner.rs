@@ -38,6 +38,8 @@ pub struct Learner {
     /// a pass over a micro-batch.
     #[schemars(range(max = 9_223_372_036_854_775_807u64))]
     pub diagnose_every: u64,
+    /// What becomes of a step whose loss or gradient is not finite.
+    pub on_nan: OnNan,
     /// Steps between two checkpoints; 0 writes only the last. A crash loses at most this many steps of work, never data.
     #[schemars(range(max = 9_223_372_036_854_775_807u64))]
     pub checkpoint_every: u64,
@@ -58,6 +60,7 @@ impl Default for Learner {
             epochs_per_iteration: 1,
             iteration_steps: 1,
             diagnose_every: 10,
+            on_nan: OnNan::default(),
             checkpoint_every: 20,
             keep_checkpoints: 2,
         }
@@ -141,6 +144,17 @@ pub enum Optimizer {
     Rmsprop,
     /// Adafactor as PyTorch has it, OAIF's: almost no memory. Its learning rate is a share of each matrix's own size; 1e-2 is PyTorch's.
     Adafactor,
+}
+
+/// What becomes of a step whose loss or gradient is not finite.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNan {
+    /// The run ends with an error that names the examples; weights and queue are as they were.
+    #[default]
+    Stop,
+    /// The step is left out: its examples count as applied, `steps/skipped` counts it, the log names them.
+    Skip,
 }
 
 /// Shape of the learning-rate schedule after the warm-up.

@@ -23,7 +23,7 @@ pub use choices::{
 pub use complete::Point;
 pub use data::{Data, Dtype, Lora, OnError, Policy};
 pub use eval::{Eval, Output, Pipeline, Stop};
-pub use learner::{Learner, Optimization, Optimizer, SchedulerType};
+pub use learner::{Learner, OnNan, Optimization, Optimizer, SchedulerType};
 pub use loss::{Domain, LOSSES, Loss, LossKey, LossSpec, Reads, Reference};
 pub use sampling::{Feedback, Keep, Pairing, RationaleTerm, Replay, Revision, Sampling};
 

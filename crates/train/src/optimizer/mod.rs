@@ -7,6 +7,7 @@ mod rmsprop;
 use std::collections::BTreeMap;
 
 use joust_model::Weights;
+use joust_torch::square_sum;
 use tch::Tensor;
 
 pub use adafactor::AdafactorParams;
@@ -125,26 +126,54 @@ impl Optimizer {
     ) -> Result<()> {
         self.updates += 1;
         for (name, weight) in &weights.0 {
-            let gradient = weight.grad();
-            if !gradient.defined() {
-                continue;
-            }
-            let (weight, copy) = (weight.detach(), copies.get(name));
-            let own: Vec<&Tensor> = self.memory.iter().filter_map(|(_, tensors)| tensors.get(name)).collect();
-            let updates = self.updates;
-            let at = Update { weight: &weight, gradient: &gradient, copy, learning_rate, scale, updates };
-            match (&self.params, own.as_slice()) {
-                (OptimizerParams::AdamW(params), [first, second]) => {
-                    adamw::update(params, &at, [first, second])?;
-                    continue; // it writes the copy in the same pass
-                }
-                (OptimizerParams::RmsProp(params), [square]) => rmsprop::update(params, &at, square),
-                (OptimizerParams::Adafactor(params), means @ ([_] | [_, _])) => adafactor::update(params, &at, means),
-                _ => unreachable!("memory was made for every weight"),
-            }
-            if let Some(copy) = copy {
-                copy.shallow_clone().copy_(&weight);
-            }
+            self.update_one((name, weight), copies.get(name), learning_rate, scale)?;
+        }
+        Ok(())
+    }
+
+    /// Updates as [`Self::update_with`] does, and returns the squared norms of the weights and of what they moved by.
+    pub(crate) fn update_measured(
+        &mut self,
+        weights: &Weights,
+        copies: &ByName,
+        learning_rate: f64,
+        scale: f64,
+    ) -> Result<[f64; 2]> {
+        self.updates += 1;
+        let mut squares = [0.0; 2];
+        for (name, weight) in &weights.0 {
+            let before = weight.detach().copy();
+            self.update_one((name, weight), copies.get(name), learning_rate, scale)?;
+            squares[0] += square_sum(&before)?;
+            squares[1] += square_sum(&(weight.detach() - before))?;
+        }
+        Ok(squares)
+    }
+
+    fn update_one(
+        &self,
+        (name, weight): (&str, &Tensor),
+        copy: Option<&Tensor>,
+        learning_rate: f64,
+        scale: f64,
+    ) -> Result<()> {
+        let gradient = weight.grad();
+        if !gradient.defined() {
+            return Ok(());
+        }
+        let weight = weight.detach();
+        let own: Vec<&Tensor> = self.memory.iter().filter_map(|(_, tensors)| tensors.get(name)).collect();
+        let updates = self.updates;
+        let at = Update { weight: &weight, gradient: &gradient, copy, learning_rate, scale, updates };
+        match (&self.params, own.as_slice()) {
+            // It writes the copy in the same pass.
+            (OptimizerParams::AdamW(params), [first, second]) => return adamw::update(params, &at, [first, second]),
+            (OptimizerParams::RmsProp(params), [square]) => rmsprop::update(params, &at, square),
+            (OptimizerParams::Adafactor(params), means @ ([_] | [_, _])) => adafactor::update(params, &at, means),
+            _ => unreachable!("memory was made for every weight"),
+        }
+        if let Some(copy) = copy {
+            copy.shallow_clone().copy_(&weight);
         }
         Ok(())
     }
