@@ -22,8 +22,6 @@ use crate::{
     },
 };
 
-/// Longest wait of a rank for the others, in joining and in a collective.
-const WAIT: Duration = Duration::from_secs(300);
 /// Elements of the smallest bucket of gradients: 1 MiB.
 const BUCKET: i64 = 1 << 18;
 /// Names, for tests, failpoints of ranks: `rank:name:n`, one for each time that the group is started, separated by commas.
@@ -73,7 +71,7 @@ fn trainer(
 pub fn processes(resolved: &Resolved, steps: u64) -> anyhow::Result<RankProcesses> {
     let program = std::env::current_exe().context("cannot tell where joust is")?;
     let run = &resolved.run;
-    let (dir, ranks) = (run.output.dir.clone(), run.learner.ranks);
+    let dir = run.output.dir.clone();
     let file: PathBuf = dir.join("run.toml");
     let failpoints = std::env::var(FAILPOINTS).unwrap_or_default();
     let command = move |place: &RankPlace| {
@@ -88,7 +86,9 @@ pub fn processes(resolved: &Resolved, steps: u64) -> anyhow::Result<RankProcesse
         command
     };
     Ok(RankProcesses {
-        size: ranks as usize,
+        size: run.learner.ranks as usize,
+        least: if run.learner.min_ranks == 0 { run.learner.ranks } else { run.learner.min_ranks } as usize,
+        timeout: Duration::from_secs(run.learner.rank_timeout_s),
         restarts: run.learner.rank_restarts,
         scratch: dir.join(".rank-weights.safetensors"),
         command: Arc::new(command),
@@ -106,15 +106,16 @@ pub fn run(args: &RankArgs) -> anyhow::Result<ExitCode> {
     let threads = if run.learner.optim.threads == 0 { cores / args.ranks } else { run.learner.optim.threads as usize };
     optim::set_threads(threads.max(1) as u32);
     let model = model::open(&run.policy.model, Head::CausalLm, Some(model::dtype(run.policy.dtype)))?;
+    let wait = Duration::from_secs(run.learner.rank_timeout_s);
     let join = Join {
         rank: args.rank,
         size: args.ranks,
         name: "ranks".into(),
         identity: format!("run {} with weights {}", resolved.hash, model.weights.hash()?),
         host: "127.0.0.1".into(),
-        timeout: WAIT,
+        timeout: wait,
     };
-    let group = ProcessGroup::join(Arc::new(Store::connect(args.store, WAIT)?), join)?;
+    let group = ProcessGroup::join(Arc::new(Store::connect(args.store, wait)?), join)?;
     let ranks = Ranks::of(Arc::new(group), BUCKET);
     let (trainer, reference) = trainer(run, &model, (args.steps, ranks), &Device::cpu())?;
     drop(model); // the masters' first values

@@ -182,6 +182,64 @@ fn too_many_losses_end_the_run_and_more_ranks_than_prompts_are_refused() {
     assert!(told(&refused).contains("a step has 8 prompts"), "{}", told(&refused));
 }
 
+#[test]
+fn a_rank_that_cannot_be_started_again_is_done_without() {
+    let (_folder, root) = case();
+    // Rank 3 dies before its first step, each time that there is one.
+    let points = ["3:rank_before_step:1"; 6].join(",");
+    let more = ["--set", "learner.min_ranks=3"];
+    let output =
+        joust(&root, &root.join("run"), &more).env("JOUST_RANK_FAILPOINTS", points).output().expect("joust starts");
+    assert!(output.status.success(), "{}", told(&output));
+    assert_eq!(told(&output).matches("going on with one fewer").count(), 1, "{}", told(&output));
+    ledger(&root.join("run"));
+}
+
+#[test]
+fn a_rank_that_is_stopped_is_replaced_and_changes_nothing_when_it_wakes() {
+    let (_folder, root) = case();
+    let whole = root.join("whole");
+    assert!(joust(&root, &whole, &[]).output().expect("joust starts").status.success());
+    let out = root.join("run");
+    let child = joust(&root, &out, &["--set", "learner.rank_timeout_s=8"]).spawn().expect("joust starts");
+    let deadline = Instant::now() + LIMIT;
+    let steps = || fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default().lines().count();
+    while steps() < 2 {
+        assert!(Instant::now() < deadline, "no steps within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(2)); // polls a file of another process
+    }
+    let stopped = rank_of(&out, 2).expect("it trains");
+    signal("-STOP", &stopped);
+    // It is waited for, given up and replaced: another process is rank 2 then, and this one is gone.
+    while rank_of(&out, 2).is_none_or(|now| now == stopped) {
+        assert!(Instant::now() < deadline, "the stopped rank was not replaced");
+        std::thread::sleep(Duration::from_millis(5)); // polls the system's list of processes
+    }
+    signal("-CONT", &stopped);
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", told(&output));
+    assert_eq!(told(&output).matches("a rank was lost").count(), 1, "{}", told(&output));
+    assert!(weights(&out) == weights(&whole), "the same weights");
+    assert_eq!(ledger(&out), ledger(&whole));
+}
+
+/// Returns the process that is a rank of the run in `out`.
+fn rank_of(out: &Path, rank: usize) -> Option<String> {
+    let path = out.join("run.toml").display().to_string();
+    let rank = format!("--rank\0{rank}\0");
+    fs::read_dir("/proc").expect("Linux").flatten().find_map(|entry| {
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let arguments = String::from_utf8_lossy(&arguments);
+        (arguments.contains(&path) && arguments.contains(&rank))
+            .then(|| entry.file_name().to_string_lossy().into_owned())
+    })
+}
+
+/// Sends a signal to a process, which may be gone.
+fn signal(which: &str, process: &str) {
+    let _ = Command::new("kill").args([which, process]).stderr(Stdio::null()).status().expect("kill runs");
+}
+
 /// Returns how many processes have a path among their arguments.
 fn processes_of(path: &Path) -> usize {
     let path = path.display().to_string();

@@ -22,8 +22,8 @@ use crate::{
     rank::{Command, Rank, Reply},
 };
 
-/// Longest wait for a rank to load its model and join.
-const JOINING: Duration = Duration::from_secs(300);
+/// How long the other ranks may take to say that they lost one too, when one has said so.
+const GRACE: Duration = Duration::from_secs(5);
 /// Largest message, so that a broken length is not taken for one.
 const LARGEST: u32 = 1 << 30;
 
@@ -32,6 +32,10 @@ const LARGEST: u32 = 1 << 30;
 pub struct RankProcesses {
     /// Ranks of the group.
     pub size: usize,
+    /// Fewest ranks that go on.
+    pub least: usize,
+    /// Longest wait for a rank to load its model and join.
+    pub timeout: Duration,
     /// How often lost ranks are started again, in this process's life.
     pub restarts: u64,
     /// File for weights on their way from the first rank.
@@ -81,7 +85,7 @@ impl Group {
     /// Starts all ranks; each joins the others when it has loaded its model.
     pub(crate) fn start(processes: &RankProcesses, incarnation: u64) -> Result<Self> {
         let failed = |error: std::io::Error| Error::Worker(format!("a rank cannot be started: {error}"));
-        let store = Store::serve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), JOINING)?;
+        let store = Store::serve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), processes.timeout)?;
         let mut ranks = Vec::with_capacity(processes.size);
         for rank in 0..processes.size {
             let place = RankPlace { rank, size: processes.size, incarnation, store: store.address() };
@@ -115,7 +119,13 @@ impl Group {
             })
             .collect();
         let (mut first, mut lost, mut failed) = (None, None, None);
-        while let Some((rank, answer)) = asked.next().await {
+        loop {
+            // One that hangs does not answer; the others have lost it.
+            let next = match lost.is_some() || failed.is_some() {
+                true => tokio::time::timeout(GRACE, asked.next()).await.unwrap_or(None),
+                false => asked.next().await,
+            };
+            let Some((rank, answer)) = next else { break };
             match answer {
                 Some(Answer::Reply(reply)) if rank == 0 => first = Some(reply),
                 Some(Answer::Reply(_)) => {}

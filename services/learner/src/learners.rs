@@ -38,6 +38,17 @@ impl Learners {
         }
     }
 
+    /// Goes on with a rank less, because so many cannot be started; false where none can be spared.
+    pub(crate) fn shrink(&mut self) -> bool {
+        match self {
+            Self::Processes(processes) if processes.size > processes.least => {
+                processes.size -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Returns how often they are started again.
     pub(crate) fn restarts(&self) -> u64 {
         match self {

@@ -135,7 +135,8 @@ pub struct Deps {
 
 /// Trains until the last step, a stop rule or a stop that was asked for; then checkpoints.
 ///
-/// Ranks that are lost are started again, under a new generation, from the last checkpoint; the steps since are replayed from the queue.
+/// Ranks that are lost are started again, under a new generation, from the last checkpoint; the steps since are replayed from the queue. When
+/// they are lost again before they trained a step, one fewer is started, down to the fewest that the run wants.
 ///
 /// # Returns
 /// Why it ended and the state at the end.
@@ -147,6 +148,7 @@ pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<(Ende
     let mut collector = Collector::new(queue.clone(), Topic::pairs(&config.run));
     let mut incarnation = 0;
     loop {
+        let mut trained = 0;
         let running = learners.start(incarnation)?;
         let around = Around {
             queue: queue.clone(),
@@ -155,6 +157,7 @@ pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<(Ende
             progress: progress.clone(),
             observer: observer.as_mut(),
             collector: &mut collector,
+            trained: &mut trained,
         };
         let session = session::Session::open(config.clone(), running, around, shutdown.clone());
         let ended = match session.await {
@@ -169,6 +172,12 @@ pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<(Ende
                     incarnation,
                     "a rank was lost; all are started again from the last checkpoint"
                 );
+                if incarnation > 0 && trained == 0 && learners.shrink() {
+                    tracing::warn!(
+                        rank,
+                        "started again, the ranks did not get as far as one step; going on with one fewer"
+                    );
+                }
                 incarnation += 1;
             }
             ended => return ended,

@@ -72,6 +72,8 @@ pub(crate) struct Around<'a> {
     pub(crate) observer: &'a mut dyn Observer,
     /// Holds the leases of later steps.
     pub(crate) collector: &'a mut Collector,
+    /// Steps that the session trained.
+    pub(crate) trained: &'a mut u64,
 }
 
 impl<'a> Session<'a> {
@@ -164,6 +166,7 @@ impl<'a> Session<'a> {
         let mut metrics = self.update(batches, every > 0 && plan.step.is_multiple_of(every)).await?;
         metrics.insert("time/train_s".into(), began.elapsed().as_secs_f64());
         metrics.insert("time/wait_s".into(), std::mem::take(&mut self.waited_s));
+        *self.around.trained += 1;
         failpoint::pass("learner_after_step");
         self.seal().await?; // the update has waited for its parts
         outcome_metrics(&mut metrics, outcomes, &harvest, self.config.version(plan.step));

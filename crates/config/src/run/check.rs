@@ -337,6 +337,10 @@ impl RunFile {
             );
             found.conflict("learner.ranks", &ranks.to_string(), &reason);
         }
+        if self.learner.min_ranks > ranks {
+            let reason = format!("there are {ranks} (learner.ranks)");
+            found.conflict("learner.min_ranks", &self.learner.min_ranks.to_string(), &reason);
+        }
         if !self.deterministic {
             return;
         }

@@ -21,6 +21,13 @@ pub struct Learner {
     /// How often lost ranks are started again, all together, from the last checkpoint, before the run ends.
     #[schemars(range(max = 9_223_372_036_854_775_807u64))]
     pub rank_restarts: u64,
+    /// Fewest ranks that go on when lost ones cannot be started again; 0 takes `ranks`: the run then ends with an error instead.
+    #[schemars(range(max = 1024))]
+    pub min_ranks: u32,
+    /// Longest wait of ranks for one another in seconds, when they meet and within a step: one that hangs for longer is taken for lost. Below the time of
+    /// the slowest micro-batch nothing is trained.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub rank_timeout_s: u64,
     /// Peak learning rate. Online training starts from TRL's 5e-7, which suits models of a billion parameters; models of a
     /// few million want 1e-5 to 1e-4. Too large and the text falls apart, too small and nothing happens.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
@@ -55,6 +62,8 @@ impl Default for Learner {
             micro_batch: 16,
             ranks: 1,
             rank_restarts: 3,
+            min_ranks: 0,
+            rank_timeout_s: 300,
             learning_rate: 5e-7,
             optim: Optimization::default(),
             epochs_per_iteration: 1,
