@@ -22,6 +22,8 @@ impl ConfigFile for RunFile {
         // Another number of ranks differs in rounding only, and a run may go on with it.
         "learner.ranks",
         "learner.rank_restarts",
+        "learner.min_ranks",
+        "learner.rank_timeout_s",
     ];
 
     fn inputs(&mut self) -> Vec<&mut PathBuf> {
