@@ -1,6 +1,7 @@
 """peft opens the adapters that joust writes, and joust those that peft writes, with the same logits (max abs 1e-4 in float32)."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,8 +34,8 @@ def check(name, value):
     assert value <= LIMIT, f"{name}: {value} is above {LIMIT}"
 
 
-def base():
-    return AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32).eval()
+def base(folder=BASE):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def exported(folder):
@@ -54,15 +55,17 @@ def exported(folder):
 
 
 def imported(folder, targets):
-    """An adapter that peft wrote."""
-    model = get_peft_model(base(), LoraConfig(r=3, lora_alpha=5, lora_dropout=0.1, target_modules=targets, task_type="CAUSAL_LM")).eval()
+    """An adapter that peft wrote on a base in float32, which joust then samples in."""
+    shutil.copytree(BASE, f"{folder}/base")
+    base().save_pretrained(f"{folder}/base")
+    model = get_peft_model(base(f"{folder}/base"), LoraConfig(r=3, lora_alpha=5, lora_dropout=0.1, target_modules=targets, task_type="CAUSAL_LM")).eval()
     torch.manual_seed(1)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
-    model.save_pretrained(folder)
-    check(f"adapter of peft on {targets}", difference(folder, PeftModel.from_pretrained(base(), folder).eval()))
-    line = json.loads(joust("joust", "sample", folder, "--prompt", "Tom had a red kite.", "--temperature", 0, "--json"))
+    model.save_pretrained(f"{folder}/adapter")
+    check(f"adapter of peft on {targets}", difference(f"{folder}/adapter", PeftModel.from_pretrained(base(), f"{folder}/adapter").eval()))
+    line = json.loads(joust("joust", "sample", f"{folder}/adapter", "--prompt", "Tom had a red kite.", "--temperature", 0, "--json"))
     ids = torch.tensor([line["prompt_ids"]])
     greedy = model.generate(input_ids=ids, do_sample=False, max_new_tokens=64, eos_token_id=2, pad_token_id=0)
     assert greedy[0, ids.shape[1]:].tolist() == line["token_ids"], "greedy answers differ"

@@ -47,6 +47,7 @@ impl Export {
         }
         // Read again, so that a run need not hold the base a third time.
         let (_, weights) = load(base)?;
-        publish_folder(folder, &self.words, &self.config, &adapter.merged(&weights)?)
+        let merged = adapter.merged(&weights.to_kind(self.config.dtype.kind()))?;
+        publish_folder(folder, &self.words, &self.config, &merged)
     }
 }

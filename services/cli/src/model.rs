@@ -141,13 +141,13 @@ impl LanguageModel {
         })
     }
 
-    /// Adds the adapter to the weights, if there is one.
+    /// Adds the adapter to the weights, if there is one, in float32.
     ///
     /// # Errors
     /// Weights that lack a tensor.
     pub fn merged(mut self) -> anyhow::Result<Self> {
         if let Some(adapter) = self.adapter.take() {
-            self.weights = adapter.merged(&self.weights)?;
+            self.weights = adapter.merged(&self.weights.to_kind(Kind::Float))?;
         }
         Ok(self)
     }

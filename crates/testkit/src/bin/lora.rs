@@ -76,7 +76,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bare = generate(&base)?;
     let adapted = generate(&Arc::new(base.with_adapter(&adapter, id.clone())?))?;
     let rows: Vec<Vec<u32>> = (0..batch).map(|row| ids(row, prompt + new)).collect();
-    let mut train = |master: &mut Master| {
+    let train = |master: &mut Master| {
         median(|| {
             let pairs: Vec<(&[u32], &[u32])> = rows.iter().map(|row| row.split_at(1)).collect();
             sft_step(master, &pairs, batch, &device)?;
