@@ -104,7 +104,8 @@ def bench(args, folder, name):
         nash = joust_pairs(args, folder, model, shape, "nash-md")
         hf = figures(call(sys.executable, os.path.join(PEERS, "hf_generate.py"), model, batch, prompt, new, "bf16"))
         ours = figures(call(os.path.join(args.bin, "speed"), model, batch, prompt, new, "bf16"))
-        rounds.append((pairs, trl["pairs_per_s"], ours, hf, nash))
+        lora = figures(call(os.path.join(args.bin, "lora"), model, batch, prompt, new, 16))
+        rounds.append((pairs, trl["pairs_per_s"], ours, hf, nash, lora))
     median = lambda pick: statistics.median(pick(r) for r in rounds)
     size = int(config["hidden_size"]) * int(config["vocab_size"])
     parameters = os.path.getsize(os.path.join(model, "model.safetensors")) / 4
@@ -117,6 +118,9 @@ def bench(args, folder, name):
     print(f"{name} nash_md step_time={median(lambda r: r[0] / r[4]):.2f} x oaif-dpo's, "
           f"mixture_token={median(lambda r: r[2]['mixture_cost']):.2f} x (policy + reference), "
           f"loss={median(lambda r: r[2]['loss_percent']):.3f} % of a training step")
+    print(f"{name} lora publish_ms={median(lambda r: r[5]['publish_ms']):.1f} (all weights {median(lambda r: r[5]['whole_ms']):.0f}), "
+          f"rank 16 on every projection: sampled tokens/s {median(lambda r: r[5]['gen_share']):.2f} x the base's, "
+          f"trained tokens/s {median(lambda r: r[5]['train_ratio']):.2f} x those of all weights")
     for key, what in (("gen_tokens_per_s", "generate"), ("train_tokens_per_s", "train")):
         print(f"{name} {what} tokens_per_s={median(lambda r: r[2][key]):.0f} hf={median(lambda r: r[3][key]):.0f} "
               f"ratio={median(lambda r: r[2][key] / r[3][key]):.2f}", flush=True)

@@ -7,8 +7,6 @@ use crate::run::LOSSES;
 
 /// Whether models are fetched from a hub, by id and revision.
 pub const HUB: bool = false;
-/// Whether low-rank adapters are trained.
-pub const LORA: bool = false;
 
 /// Lists the values of a run file's key that run; `None` for a key all of whose values do.
 pub fn of_key(key: &str) -> Option<Vec<String>> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use joust_core::{ModelRef, ModelSet};
-use joust_model::{Llama, ModelConfig, Weights};
+use joust_model::{Adapter, Llama, LoraConfig, ModelConfig, Weights};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
@@ -13,7 +13,10 @@ pub struct Snapshot {
     /// Which weights they are.
     pub id: ModelRef,
     config: ModelConfig,
+    lora: Option<LoraConfig>,
     model: Mutex<Llama>,
+    /// The decoder without an adapter, on the same memory: another adapter can be put on it while the model is at work.
+    base: Mutex<Llama>,
 }
 
 impl Snapshot {
@@ -22,8 +25,7 @@ impl Snapshot {
     /// # Errors
     /// [`joust_model::Error`] if a tensor is missing or cannot be read.
     pub fn new(config: &ModelConfig, weights: &Weights, id: ModelRef) -> joust_model::Result<Self> {
-        let copy = weights.snapshot(config.dtype.kind());
-        Ok(Self { id, config: config.clone(), model: Mutex::new(Llama::for_sampling(config, &copy)?) })
+        Self::owned(config, &weights.snapshot(config.dtype.kind()), id)
     }
 
     /// As [`Self::new`], of weights that nobody else writes and that are in the config's kind.
@@ -31,7 +33,25 @@ impl Snapshot {
     /// # Errors
     /// As [`Self::new`].
     pub fn owned(config: &ModelConfig, weights: &Weights, id: ModelRef) -> joust_model::Result<Self> {
-        Ok(Self { id, config: config.clone(), model: Mutex::new(Llama::for_sampling(config, weights)?) })
+        Ok(Self::of(Llama::for_sampling(config, weights)?, id))
+    }
+
+    /// Makes a snapshot on the memory of this one with an adapter that nobody else writes, instead of its own if it has one.
+    ///
+    /// # Errors
+    /// [`joust_model::Error`] if the adapter lacks a tensor.
+    pub fn with_adapter(&self, adapter: &Adapter, id: ModelRef) -> joust_model::Result<Self> {
+        Ok(Self::of(tch::no_grad(|| self.base.lock().with_adapter(adapter, None))?, id))
+    }
+
+    fn of(model: Llama, id: ModelRef) -> Self {
+        let (config, lora, base) = (model.config().clone(), model.lora().cloned(), Mutex::new(model.base()));
+        Self { id, config, lora, model: Mutex::new(model), base }
+    }
+
+    /// Returns the shape of the adapter that is added, if one is.
+    pub fn lora(&self) -> Option<&LoraConfig> {
+        self.lora.as_ref()
     }
 
     /// Returns shape and constants.

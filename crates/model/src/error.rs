@@ -55,6 +55,16 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A LoRA target that is no projection of the model.
+    #[error(
+        "LoRA target {target:?} matches no module of the model; its modules end in {known}, and \"all-linear\" is all of them"
+    )]
+    Targets {
+        /// The target.
+        target: String,
+        /// What the names of modules end in.
+        known: String,
+    },
     /// The C++ border refused.
     #[error(transparent)]
     Border(#[from] joust_torch::Error),

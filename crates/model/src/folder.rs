@@ -43,7 +43,7 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Weights)> {
     Ok((config, weights))
 }
 
-fn read_json(folder: &Path, file: &str) -> Result<Map<String, Value>> {
+pub(crate) fn read_json(folder: &Path, file: &str) -> Result<Map<String, Value>> {
     let path = folder.join(file);
     if !path.is_file() {
         return Err(Error::MissingFile { folder: folder.into(), file: file.into() });
@@ -76,7 +76,7 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-fn read_safetensors(path: &Path, into: &mut BTreeMap<String, Tensor>) -> Result<()> {
+pub(crate) fn read_safetensors(path: &Path, into: &mut BTreeMap<String, Tensor>) -> Result<()> {
     let data = fs::read(path).map_err(Error::io("read", path))?;
     let broken = |reason: String| Error::Safetensors { path: path.into(), reason };
     let file = SafeTensors::deserialize(&data).map_err(|error| broken(error.to_string()))?;
@@ -119,30 +119,40 @@ fn check(folder: &Path, config: &ModelConfig, mut found: BTreeMap<String, Tensor
 /// # Errors
 /// [`Error::Io`] with the path, for example on a full disk.
 pub fn save(folder: &Path, config: &ModelConfig, weights: &Weights) -> Result<()> {
-    let dtype = match config.dtype {
+    let tensors = weights.0.iter().map(|(name, tensor)| (name.clone(), tensor));
+    write_safetensors(&folder.join(SINGLE), config.dtype, tensors)?;
+    write_json(&folder.join("config.json"), &config.raw)
+}
+
+/// Writes tensors in one type.
+pub(crate) fn write_safetensors<'a>(
+    path: &Path,
+    dtype: Dtype,
+    tensors: impl Iterator<Item = (String, &'a Tensor)>,
+) -> Result<()> {
+    let element = match dtype {
         Dtype::Float32 => SafeDtype::F32,
         Dtype::Bfloat16 => SafeDtype::BF16,
     };
-    let data: Vec<(String, Vec<usize>, Vec<u8>)> = weights
-        .0
-        .iter()
+    let data: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
         .map(|(name, tensor)| {
             let shape = tensor.size().iter().map(|size| *size as usize).collect();
-            Ok((name.clone(), shape, bytes(&tensor.to_kind(config.dtype.kind()))?))
+            Ok((name, shape, bytes(&tensor.to_kind(dtype.kind()))?))
         })
         .collect::<Result<_>>()?;
-    let path = folder.join(SINGLE);
     let views = data.iter().map(|(name, shape, data)| {
-        let view = TensorView::new(dtype, shape.clone(), data).expect("bytes were sized by this shape and type");
+        let view = TensorView::new(element, shape.clone(), data).expect("bytes were sized by this shape and type");
         (name.as_str(), view)
     });
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let file = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| Error::Safetensors { path: path.clone(), reason: error.to_string() })?;
-    fs::write(&path, file).map_err(Error::io("write", &path))?;
-    let path = folder.join("config.json");
-    let text = serde_json::to_string_pretty(&config.raw).expect("a JSON map always encodes");
-    fs::write(&path, text + "\n").map_err(Error::io("write", &path))
+        .map_err(|error| Error::Safetensors { path: path.to_owned(), reason: error.to_string() })?;
+    fs::write(path, file).map_err(Error::io("write", path))
+}
+
+pub(crate) fn write_json(path: &Path, map: &Map<String, Value>) -> Result<()> {
+    let text = serde_json::to_string_pretty(map).expect("a JSON map always encodes");
+    fs::write(path, text + "\n").map_err(Error::io("write", path))
 }
 
 /// Publishes a whole model folder: weights and config, and the tokenizer files of `source`, renamed into place at once.
@@ -152,6 +162,11 @@ pub fn save(folder: &Path, config: &ModelConfig, weights: &Weights) -> Result<()
 /// # Errors
 /// [`Error::Io`] with the path; what was there before stays.
 pub fn publish_folder(folder: &Path, source: &Path, config: &ModelConfig, weights: &Weights) -> Result<()> {
+    publish(folder, source, |staging| save(staging, config, weights))
+}
+
+/// Publishes what `write` puts into a staging folder, with the tokenizer files of `source`.
+pub(crate) fn publish(folder: &Path, source: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let staging = folder.with_file_name(format!(".{name}.staging"));
     let retired = folder.with_file_name(format!(".{name}.retired"));
@@ -161,7 +176,7 @@ pub fn publish_folder(folder: &Path, source: &Path, config: &ModelConfig, weight
         }
     }
     fs::create_dir_all(&staging).map_err(Error::io("create", &staging))?;
-    save(&staging, config, weights)?;
+    write(&staging)?;
     for file in COMPANIONS.iter().filter(|file| source.join(file).is_file()) {
         fs::copy(source.join(file), staging.join(file)).map_err(Error::io("write", staging.join(file)))?;
     }

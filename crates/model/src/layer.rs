@@ -1,9 +1,15 @@
 //! One decoder layer: grouped-query attention and a gated MLP, each behind an RMS norm.
 
-use joust_torch::{Packed, Past, RopeHeads, add_rms_norm, attend_one, can_attend, rms_norm, rope, swiglu};
+use joust_torch::{Past, RopeHeads, add_rms_norm, attend_one, can_attend, rms_norm, rope, swiglu};
 use tch::{Kind, Tensor};
 
-use crate::{ModelConfig, Result, Weights, cache::LayerCache, weights::STACKS};
+use crate::{
+    ModelConfig, Result, Weights,
+    cache::LayerCache,
+    lora::Parts,
+    matrix::{Matrix, Projection, SHAPES},
+    weights::STACKS,
+};
 
 /// Returns the projections that read one input as one matrix: the stacked one if the weights hold it, else a new one.
 fn stacked(weights: &Weights, stack: &str, names: &[String]) -> Result<Tensor> {
@@ -14,45 +20,15 @@ fn stacked(weights: &Weights, stack: &str, names: &[String]) -> Result<Tensor> {
     Ok(Tensor::cat(&parts, 0))
 }
 
-/// A matrix in the layout that its use asks for.
-#[derive(Debug)]
-pub(crate) enum Matrix {
-    Plain(Tensor),
-    Packed(Packed),
-}
-
-impl Matrix {
-    /// Packs the matrix if `packed` and the device gains by it; gradients pass only through plain ones.
-    pub(crate) fn new(matrix: Tensor, packed: bool) -> Result<Self> {
-        let blocks = if packed { Packed::new(&matrix)? } else { None };
-        Ok(blocks.map_or(Self::Plain(matrix), Self::Packed))
-    }
-
-    fn linear(&self, x: &Tensor) -> Tensor {
-        match self {
-            Self::Plain(matrix) => linear(x, matrix),
-            Self::Packed(packed) => packed.linear(x, false).expect(SHAPES),
-        }
-    }
-
-    /// Multiplies with the result in float32.
-    pub(crate) fn wide(&self, x: &Tensor) -> Tensor {
-        match self {
-            Self::Plain(matrix) => linear(x, matrix).to_kind(Kind::Float),
-            Self::Packed(packed) => packed.linear(x, true).expect(SHAPES),
-        }
-    }
-}
-
 /// Weights of one decoder layer.
 #[derive(Debug)]
 pub(crate) struct Layer {
     input_norm: Tensor,
-    qkv: Matrix,
-    output: Matrix,
+    qkv: Projection,
+    output: Projection,
     post_norm: Tensor,
-    gate_up: Matrix,
-    down: Matrix,
+    gate_up: Projection,
+    down: Projection,
 }
 
 /// What all layers of one forward pass share.
@@ -69,19 +45,11 @@ pub(crate) struct Pass<'a> {
     pub(crate) at: i64,
 }
 
-/// Multiplies the last dimension by a `[out, in]` matrix.
-pub(crate) fn linear(x: &Tensor, matrix: &Tensor) -> Tensor {
-    x.linear(matrix, None::<Tensor>)
-}
-
 /// The residual stream and what the last block adds to it; the sum is made together with the next norm.
 pub(crate) struct Stream {
     pub(crate) x: Tensor,
     pub(crate) more: Option<Tensor>,
 }
-
-/// Why libtorch cannot refuse the layers' operations.
-const SHAPES: &str = "shapes were checked when the model was built";
 
 impl Stream {
     /// Adds what is waiting and returns the normalised sum.
@@ -102,14 +70,40 @@ impl Layer {
         let [qkv, gate_up] = STACKS.map(|(stack, parts)| {
             stacked(weights, &name(stack), &parts.iter().map(|part| name(part)).collect::<Vec<_>>())
         });
+        let projection = |matrix: Tensor| Matrix::new(matrix, packed).map(Projection::plain);
         Ok(Self {
             input_norm: get("input_layernorm")?,
-            qkv: Matrix::new(qkv?, packed)?,
-            output: Matrix::new(get("self_attn.o_proj")?, packed)?,
+            qkv: projection(qkv?)?,
+            output: projection(get("self_attn.o_proj")?)?,
             post_norm: get("post_attention_layernorm")?,
-            gate_up: Matrix::new(gate_up?, packed)?,
-            down: Matrix::new(get("mlp.down_proj")?, packed)?,
+            gate_up: projection(gate_up?)?,
+            down: projection(get("mlp.down_proj")?)?,
         })
+    }
+
+    /// Returns the layer on the same matrices, with these adapters instead of its own.
+    pub(crate) fn adapted(&self, parts: &Parts<'_>) -> Result<Self> {
+        let [qkv, gate_up] = STACKS.map(|(_, names)| names);
+        Ok(Self {
+            input_norm: self.input_norm.shallow_clone(),
+            qkv: self.qkv.adapted(parts.of(qkv)?)?,
+            output: self.output.adapted(parts.of(&["self_attn.o_proj"])?)?,
+            post_norm: self.post_norm.shallow_clone(),
+            gate_up: self.gate_up.adapted(parts.of(gate_up)?)?,
+            down: self.down.adapted(parts.of(&["mlp.down_proj"])?)?,
+        })
+    }
+
+    /// Returns the layer on the same matrices, without adapters.
+    pub(crate) fn base(&self) -> Self {
+        Self {
+            input_norm: self.input_norm.shallow_clone(),
+            qkv: self.qkv.base(),
+            output: self.output.base(),
+            post_norm: self.post_norm.shallow_clone(),
+            gate_up: self.gate_up.base(),
+            down: self.down.base(),
+        }
     }
 
     /// Runs `[B, T, H]` through attention and MLP.

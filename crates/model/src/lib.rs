@@ -1,7 +1,8 @@
 //! Llama-type decoders and reward heads; Hugging Face folders in and out.
 //!
 //! Weights keep the keys of the Hugging Face checkpoint from the file to the optimizer. Sampling and training use the same
-//! forward code; only sampling packs its matrices for few rows ([`Llama::for_sampling`]) and holds a KV cache.
+//! forward code; only sampling packs its matrices for few rows ([`Llama::for_sampling`]) and holds a KV cache. A low-rank adapter is added to a
+//! decoder without touching its memory ([`Llama::with_adapter`]).
 
 mod cache;
 mod config;
@@ -10,6 +11,9 @@ mod error;
 mod folder;
 mod layer;
 mod llama;
+mod lora;
+mod matrix;
+mod peft;
 mod rope;
 mod sequences;
 mod weights;
@@ -20,5 +24,7 @@ pub use device::{Device, Permit, set_threads};
 pub use error::{Error, Result};
 pub use folder::{load, publish_folder, save};
 pub use llama::{Llama, sequence_logprobs};
+pub use lora::{Adapter, DropoutKey, LoraConfig};
+pub use peft::{AdapterFolder, open, publish_adapter, read_adapter};
 pub use sequences::{SPREAD_ROWS, SequenceBatch, sequence_ratings, sequence_scores};
 pub use weights::Weights;

@@ -6,9 +6,11 @@ use joust_torch::Limits;
 use tch::{Kind, Tensor};
 
 use crate::{
-    Head, KvCache, ModelConfig, Result, Weights,
+    Adapter, DropoutKey, Head, KvCache, LoraConfig, ModelConfig, Result, Weights,
     cache::LayerCache,
-    layer::{Layer, Matrix, Pass, Stream, WHOLE_TOKENS, linear},
+    layer::{Layer, Pass, Stream, WHOLE_TOKENS},
+    lora::Parts,
+    matrix::{Matrix, linear},
     rope::Rope,
 };
 
@@ -23,6 +25,8 @@ pub struct Llama {
     /// The head for sampling, in the layout of [`Matrix`].
     decode_head: Matrix,
     rope: Rope,
+    /// Shape of the adapter that is added, if one is.
+    lora: Option<LoraConfig>,
 }
 
 impl Llama {
@@ -61,7 +65,45 @@ impl Llama {
             embedding,
             decode_head: Matrix::new(head.shallow_clone(), packed)?,
             head,
+            lora: None,
         })
+    }
+
+    /// Returns the decoder on the same memory with an adapter added, instead of its own if it has one; a decoder for sampling stays one.
+    ///
+    /// Gradients reach the adapter's tensors. With a key its inputs are dropped as its config says; without one they never are.
+    ///
+    /// # Errors
+    /// [`crate::Error::Tensor`] if the adapter lacks a tensor.
+    pub fn with_adapter(&self, adapter: &Adapter, dropout: Option<DropoutKey>) -> Result<Self> {
+        let of = (&self.config, self.embedding.kind());
+        let layers = self.layers.iter().enumerate();
+        let adapted = |(index, layer): (usize, &Layer)| layer.adapted(&Parts::new(adapter, of, index, dropout));
+        Ok(self.on(layers.map(adapted).collect::<Result<_>>()?, Some(adapter.config.clone())))
+    }
+
+    /// Returns another handle on the same memory, without the adapter.
+    pub fn base(&self) -> Self {
+        self.on(self.layers.iter().map(Layer::base).collect(), None)
+    }
+
+    /// Shares everything but the layers.
+    fn on(&self, layers: Vec<Layer>, lora: Option<LoraConfig>) -> Self {
+        Self {
+            config: self.config.clone(),
+            embedding: self.embedding.shallow_clone(),
+            layers,
+            norm: self.norm.shallow_clone(),
+            head: self.head.shallow_clone(),
+            decode_head: self.decode_head.share(),
+            rope: self.rope.share(),
+            lora,
+        }
+    }
+
+    /// Returns the shape of the adapter that is added, if one is.
+    pub fn lora(&self) -> Option<&LoraConfig> {
+        self.lora.as_ref()
     }
 
     /// Returns the shape and constants.

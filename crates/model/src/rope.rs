@@ -49,6 +49,11 @@ impl Rope {
         Self { cos: angles.cos().to_kind(kind), sin: angles.sin().to_kind(kind) }
     }
 
+    /// Returns another handle on the same tables.
+    pub(crate) fn share(&self) -> Self {
+        Self { cos: self.cos.shallow_clone(), sin: self.sin.shallow_clone() }
+    }
+
     /// Picks the rows for positions `[B, T]`, or `[T]` shared by the batch, shaped to multiply `[B, heads, T, D]`.
     pub fn at(&self, positions: &Tensor) -> (Tensor, Tensor) {
         let pick = |table: &Tensor| {

@@ -33,19 +33,33 @@ Tensor pack(const Tensor& weight) {
   return packed;
 }
 
-Tensor packed_linear(const Tensor& x, const Tensor& packed, int64_t outputs, bool out_float) {
+struct Product {
+  Tensor rows, packed;
+
+  Product(const Tensor* x, const Tensor* by) {
+    if (!x) return;
+    rows = x->contiguous(), packed = *by;
+    const int64_t width = packed.size(1) * 2;
+    TORCH_CHECK(rows.size(-1) == width && rows.scalar_type() == at::kBFloat16, "expected bfloat16 rows of width ", width,
+                ", got ", rows.scalar_type(), " ", rows.sizes());
+  }
+
+  int64_t width() const { return rows.defined() ? packed.size(1) * 2 : 0; }
+  int64_t count() const { return rows.numel() / width(); }
+  Factor factor() const { return {read<bf16>(rows), read<bf16>(packed), width()}; }
+};
+
+Tensor packed_linear(const Product& first, const Product& more, int64_t outputs, bool out_float) {
 #if defined(__x86_64__)
-  Tensor in = x.contiguous();
-  const int64_t width = packed.size(1) * 2, count = in.numel() / width;
-  TORCH_CHECK(in.size(-1) == width && in.scalar_type() == at::kBFloat16, "expected bfloat16 rows of width ", width, ", got ",
-              in.scalar_type(), " ", in.sizes());
-  auto shape = in.sizes().vec();
+  TORCH_CHECK(!more.width() || (more.count() == first.count() && more.packed.size(0) == first.packed.size(0)),
+              "expected two products of one shape");
+  auto shape = first.rows.sizes().vec();
   shape.back() = outputs;
-  Tensor out = at::empty(shape, in.options().dtype(out_float ? at::kFloat : at::kBFloat16));
-  const int64_t sizes[3] = {count, width, outputs};
-  at::parallel_for(0, packed.size(0), 4, [&](int64_t a, int64_t b) {
+  Tensor out = at::empty(shape, first.rows.options().dtype(out_float ? at::kFloat : at::kBFloat16));
+  const Factor factors[2] = {first.factor(), more.factor()};
+  at::parallel_for(0, first.packed.size(0), 4, [&](int64_t a, int64_t b) {
     for (int64_t block = a; block < b; block++) {
-      packed_rows(read<bf16>(in), read<bf16>(packed), out.mutable_data_ptr(), out_float, sizes, block);
+      packed_rows(factors, out.mutable_data_ptr(), out_float, first.count(), outputs, block);
     }
   });
   return out;
@@ -121,8 +135,11 @@ char* joust_pack(const Tensor* weight, Tensor** out) {
   });
 }
 
-char* joust_packed_linear(const Tensor* x, const Tensor* packed, int64_t outputs, bool out_float, Tensor** out) {
-  return joust::guarded([&] { *out = new Tensor(joust::packed_linear(*x, *packed, outputs, out_float)); });
+// `factors`: rows and packed matrix of a product, and of another one that is added to it, or nulls.
+char* joust_packed_linear(const Tensor* const* factors, int64_t outputs, bool out_float, Tensor** out) {
+  return joust::guarded([&] {
+    *out = new Tensor(joust::packed_linear({factors[0], factors[1]}, {factors[2], factors[3]}, outputs, out_float));
+  });
 }
 
 // `cache`: keys, values and padding (may be null); `sizes`: query heads and where the token is written.

@@ -271,6 +271,37 @@ template <class T> void attend(const Attend<T>& a, int64_t job, Acc<T>* scratch)
   for (int64_t i = 0; i < group * dim; i++) out[i] = down<T>(sum[i]);
 }
 
+// Philox 4x32-10 of one counter, in place.
+inline void philox(uint32_t (&c)[4], uint32_t k0, uint32_t k1) {
+#pragma GCC unroll 10
+  for (int round = 0; round < 10; round++) {
+    const uint64_t a = uint64_t(0xD2511F53u) * c[0], b = uint64_t(0xCD9E8D57u) * c[2];
+    const uint32_t high_a = static_cast<uint32_t>(a >> 32), high_b = static_cast<uint32_t>(b >> 32);
+    c[0] = high_b ^ c[1] ^ k0, c[1] = static_cast<uint32_t>(b);
+    c[2] = high_a ^ c[3] ^ k1, c[3] = static_cast<uint32_t>(a);
+    k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+  }
+}
+
+template <class T> void dropout(const Dropout<T>& d, int64_t begin, int64_t end) {
+  for (int64_t group = begin; group < end; group++) {
+    uint32_t draws[MASK_GROUP];
+#pragma omp simd
+    for (int64_t lane = 0; lane < MASK_LANES; lane++) {
+      uint32_t c[4] = {static_cast<uint32_t>(group * MASK_LANES + lane), d.place[0], d.place[1], d.place[2]};
+      philox(c, d.key[0], d.key[1]);
+      draws[lane] = c[0], draws[MASK_LANES + lane] = c[1];
+      draws[2 * MASK_LANES + lane] = c[2], draws[3 * MASK_LANES + lane] = c[3];
+    }
+    const int64_t first = group * MASK_GROUP, left = d.count - first, many = left < MASK_GROUP ? left : MASK_GROUP;
+#pragma omp simd
+    for (int64_t i = 0; i < many; i++) {
+      const Acc<T> kept = up(d.x[first + i]) * Acc<T>(d.scale);
+      d.out[first + i] = down<T>(draws[i] < d.below ? Acc<T>(0) : kept);
+    }
+  }
+}
+
 float largest(const float* values, int64_t count) {
   float peak = values[0];
 #pragma omp simd reduction(max : peak)
@@ -325,7 +356,8 @@ float square_sum(const float* values, int64_t begin, int64_t end) {
 }
 
 template <class T> constexpr Kernels<T> kernels() {
-  return {norm<T>, norm_grad<T>, gate<T>, gate_grad<T>, rope<T>, rope_grad<T>, slice<T>, slice_grad<T>, attend<T>};
+  return {norm<T>, norm_grad<T>, gate<T>, gate_grad<T>, rope<T>, rope_grad<T>, slice<T>, slice_grad<T>, attend<T>,
+          dropout<T>};
 }
 
 }  // namespace JOUST_ISA

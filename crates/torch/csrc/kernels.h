@@ -68,6 +68,18 @@ template <class T> struct Attend {
   int64_t table_stride;
 };
 
+// Zeroes elements and scales the others up; which ones is Philox 4x32-10 of the element's number under `place` and `key`, so that a
+// mask is never kept. One group holds 64 elements.
+constexpr int64_t MASK_LANES = 16, MASK_GROUP = 4 * MASK_LANES;
+template <class T> struct Dropout {
+  const T* x;
+  T* out;
+  int64_t count;
+  uint32_t key[2], place[3];
+  uint32_t below;  // elements with a smaller draw are zeroed
+  float scale;
+};
+
 template <class T> struct Kernels {
   void (*norm)(const Norm<T>&, int64_t begin, int64_t end);
   void (*norm_grad)(const NormGrad<T>&, int64_t begin, int64_t end);
@@ -79,6 +91,7 @@ template <class T> struct Kernels {
   void (*slice_grad)(const Slice<T>&, int64_t begin, int64_t end);
   // `scratch` holds heads / kv_heads · (2·dim + at + 1) numbers.
   void (*attend)(const Attend<T>&, int64_t job, typename Accumulator<T>::type* scratch);
+  void (*dropout)(const Dropout<T>&, int64_t begin, int64_t end);
 };
 
 struct AdamW {
@@ -102,9 +115,15 @@ struct Table {
   int64_t (*find)(const float* values, int64_t count, float peak, float scale, double target);
 };
 
-// Multiplies by a matrix packed for AVX512-BF16; see packed.cpp.
+// Rows [count, width] and the packed matrix that they are multiplied by; a width of 0 stands for none.
+struct Factor {
+  const bf16 *rows, *packed;
+  int64_t width;
+};
+
+// Adds the products of both factors and rounds once, for one block of outputs; see packed.cpp.
 constexpr int64_t PACK = 32;
-void packed_rows(const bf16* x, const bf16* packed, void* out, bool out_float, const int64_t* shape, int64_t block);
+void packed_rows(const Factor (&factors)[2], void* out, bool out_float, int64_t count, int64_t outputs, int64_t block);
 
 const Table& table_base();
 const Table& table_avx2();

@@ -10,7 +10,6 @@ namespace {
 
 // Sums of ROWS rows in registers: 16 of the 32, beside two of weights.
 template <int ROWS> inline void multiply(const bf16* x, const bf16* block, __m512 (&sums)[8][2], int64_t width) {
-  for (int row = 0; row < ROWS; row++) sums[row][0] = sums[row][1] = _mm512_setzero_ps();
   for (int64_t k = 0; k < width; k += 2) {
     const __m512bh low = (__m512bh)_mm512_loadu_si512(block + k * PACK);
     const __m512bh high = (__m512bh)_mm512_loadu_si512(block + k * PACK + PACK);
@@ -25,9 +24,12 @@ template <int ROWS> inline void multiply(const bf16* x, const bf16* block, __m51
 }
 
 template <int ROWS>
-void rows(const bf16* x, const bf16* block, void* out, bool out_float, int64_t width, int64_t outputs, int64_t at) {
+void rows(const Factor* factors, int64_t first, void* out, bool out_float, int64_t outputs, int64_t at) {
   __m512 sums[8][2];
-  multiply<ROWS>(x, block, sums, width);
+  for (int row = 0; row < ROWS; row++) sums[row][0] = sums[row][1] = _mm512_setzero_ps();
+  for (const Factor* f = factors; f != factors + 2 && f->width; f++) {
+    multiply<ROWS>(f->rows + first * f->width, f->packed + at * f->width, sums, f->width);
+  }
   const int64_t left = outputs - at;
   const __mmask32 mask = left >= PACK ? ~0u : (1u << left) - 1;
   for (int row = 0; row < ROWS; row++) {
@@ -44,11 +46,10 @@ void rows(const bf16* x, const bf16* block, void* out, bool out_float, int64_t w
 
 }  // namespace
 
-void packed_rows(const bf16* x, const bf16* packed, void* out, bool out_float, const int64_t* shape, int64_t block) {
-  const int64_t count = shape[0], width = shape[1], outputs = shape[2], size = out_float ? 4 : 2;
-  const bf16* weights = packed + block * PACK * width;
+void packed_rows(const Factor (&factors)[2], void* out, bool out_float, int64_t count, int64_t outputs, int64_t block) {
+  const int64_t size = out_float ? 4 : 2;
   auto run = [&](auto kernel, int64_t row) {
-    kernel(x + row * width, weights, static_cast<char*>(out) + row * outputs * size, out_float, width, outputs, block * PACK);
+    kernel(factors, row, static_cast<char*>(out) + row * outputs * size, out_float, outputs, block * PACK);
   };
   int64_t row = 0;
   for (; row + 8 <= count; row += 8) run(rows<8>, row);

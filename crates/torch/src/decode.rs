@@ -28,14 +28,32 @@ impl Packed {
         Ok(Some(Self { blocks, outputs: size[0] }))
     }
 
+    /// Returns another handle on the same memory.
+    pub fn share(&self) -> Self {
+        Self { blocks: self.blocks.shallow_clone(), outputs: self.outputs }
+    }
+
     /// Multiplies bfloat16 rows `[.., in]` by the matrix; `[.., out]` in bfloat16 or, if `wide`, in float32.
     ///
     /// # Errors
     /// [`crate::Error::Cpp`] if the rows have another width or kind.
     pub fn linear(&self, x: &Tensor, wide: bool) -> Result<Tensor> {
+        self.product(x, [std::ptr::null(); 2], wide)
+    }
+
+    /// Multiplies as [`Self::linear`] does, and adds the product of `more` before it is rounded to bfloat16.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cpp`] if rows have another width or kind, or the products have two shapes.
+    pub fn linear_with(&self, x: &Tensor, (rows, matrix): (&Tensor, &Self)) -> Result<Tensor> {
+        self.product(x, [ffi::raw(rows), ffi::raw(&matrix.blocks)], false)
+    }
+
+    fn product(&self, x: &Tensor, more: [ffi::Raw; 2], wide: bool) -> Result<Tensor> {
+        let factors = [ffi::raw(x), ffi::raw(&self.blocks), more[0], more[1]];
         let [out] = ffi::own("packed_linear", |out| {
-            // SAFETY: the tensors outlive the call and `out` has room for one.
-            unsafe { ffi::joust_packed_linear(ffi::raw(x), ffi::raw(&self.blocks), self.outputs, wide, out) }
+            // SAFETY: the tensors outlive the call, the second pair may be null, and `out` has room for one.
+            unsafe { ffi::joust_packed_linear(factors.as_ptr(), self.outputs, wide, out) }
         })?;
         Ok(out)
     }

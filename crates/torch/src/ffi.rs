@@ -21,6 +21,15 @@ pub(crate) struct AdamWStep {
     pub(crate) epsilon: f32,
 }
 
+/// What a dropout mask is drawn from, as C++ reads it.
+#[repr(C)]
+pub(crate) struct MaskKey {
+    pub(crate) key: [u32; 2],
+    pub(crate) place: [u32; 3],
+    pub(crate) below: u32,
+    pub(crate) scale: f32,
+}
+
 unsafe extern "C" {
     pub(crate) fn joust_norm(x: Raw, add: Raw, weight: Raw, eps: f64, out: *mut Raw, sum: *mut Raw) -> *mut c_char;
     pub(crate) fn joust_gate(gate_up: Raw, out: *mut Raw) -> *mut c_char;
@@ -60,7 +69,8 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(crate) fn joust_can_pack() -> bool;
     pub(crate) fn joust_pack(weight: Raw, out: *mut Raw) -> *mut c_char;
-    pub(crate) fn joust_packed_linear(x: Raw, packed: Raw, outputs: i64, wide: bool, out: *mut Raw) -> *mut c_char;
+    pub(crate) fn joust_packed_linear(factors: *const Raw, outputs: i64, wide: bool, out: *mut Raw) -> *mut c_char;
+    pub(crate) fn joust_dropout(x: Raw, mask: *const MaskKey, out: *mut Raw) -> *mut c_char;
     pub(crate) fn joust_attend(
         qkv: Raw,
         tables: *const Raw,

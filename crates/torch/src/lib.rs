@@ -5,6 +5,7 @@
 
 mod adamw;
 mod decode;
+mod dropout;
 mod error;
 mod ffi;
 mod group;
@@ -16,6 +17,7 @@ mod store;
 
 pub use adamw::{Step, adamw, square_sum};
 pub use decode::{Packed, Past, attend_one, can_attend, draw};
+pub use dropout::{Mask, dropout};
 pub use error::{Error, Result};
 pub use group::{Aborter, Join, Pending, ProcessGroup, Reduce};
 pub use layers::{RopeHeads, add_rms_norm, rms_norm, rope, swiglu};

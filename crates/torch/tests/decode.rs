@@ -26,6 +26,31 @@ fn packed_products_are_plain_products() {
 }
 
 #[test]
+fn a_second_product_is_added_before_rounding() {
+    for rows in [1, 2, 5, 8, 13] {
+        let kind = Kind::BFloat16;
+        let (x, matrix) = (random(&[rows, 1, 96], kind), random(&[70, 96], kind));
+        let (low, up) = (random(&[rows, 1, 6], kind), random(&[70, 6], kind) * 1e-3);
+        let Some(packed) = Packed::new(&matrix).unwrap() else { return }; // this CPU has no AVX512-BF16
+        let more = Packed::new(&up).unwrap().unwrap();
+        let double = |x: &Tensor| x.to_kind(Kind::Double);
+        let exact =
+            double(&x).linear(&double(&matrix), None::<Tensor>) + double(&low).linear(&double(&up), None::<Tensor>);
+        let found = packed.share().linear_with(&x, (&low, &more)).unwrap();
+        assert_eq!(found.kind(), kind);
+        // Half a unit in the last place of the sum, and the rounding of float32.
+        let error = (double(&found) - &exact).abs() - exact.abs() / 256.0;
+        assert!(error.max().double_value(&[]) < 1e-4, "{rows} rows");
+    }
+    let (matrix, other) = (random(&[70, 8], Kind::BFloat16), random(&[30, 8], Kind::BFloat16));
+    if let (Some(packed), Some(other)) = (Packed::new(&matrix).unwrap(), Packed::new(&other).unwrap()) {
+        let x = random(&[2, 8], Kind::BFloat16);
+        let error = packed.linear_with(&x, (&x, &other)).expect_err("30 outputs are not 70");
+        assert!(error.to_string().contains("two products of one shape"), "{error}");
+    }
+}
+
+#[test]
 fn what_cannot_be_packed_is_left_alone() {
     assert!(Packed::new(&random(&[4, 6], Kind::Float)).unwrap().is_none());
     assert!(Packed::new(&random(&[4, 7], Kind::BFloat16)).unwrap().is_none());

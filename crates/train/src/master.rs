@@ -6,7 +6,7 @@ use std::{
     ops::Range,
 };
 
-use joust_model::{Llama, ModelConfig, Weights};
+use joust_model::{Adapter, DropoutKey, Llama, LoraConfig, ModelConfig, Weights};
 use joust_torch::{Sink, clear_grad, compute_copy, square_sum, version};
 use tch::{Kind, Tensor};
 
@@ -68,6 +68,17 @@ pub struct Master {
     versions: RefCell<BTreeMap<String, i64>>,
     /// Sums gradients over ranks, where there are several.
     pub(crate) reducer: Option<Reducer>,
+    /// What the masters are added to, where they are an adapter.
+    base: Option<Base>,
+}
+
+/// The frozen model below an adapter.
+#[derive(Debug)]
+struct Base {
+    model: Llama,
+    lora: LoraConfig,
+    /// Seed of dropout.
+    seed: u64,
 }
 
 /// A matrix that the model reads whole: one weight, or several stacked by rows.
@@ -82,6 +93,7 @@ struct Matrix {
 /// Groups the tensors that [`Llama`] wants stacked; every other one stands alone.
 fn groups(config: &ModelConfig, weights: &Weights) -> Vec<(String, Vec<String>)> {
     let mut groups = Weights::stacked_keys(config);
+    groups.retain(|(_, parts)| parts.iter().all(|part| weights.0.contains_key(part))); // an adapter has none
     let stacked: BTreeSet<&String> = groups.iter().flat_map(|(_, parts)| parts).collect();
     let single = weights.0.keys().filter(|key| !stacked.contains(key)).map(|key| (key.clone(), vec![key.clone()]));
     let single: Vec<_> = single.collect();
@@ -174,7 +186,14 @@ impl Master {
             copies,
             versions,
             reducer,
+            base: None,
         })
+    }
+
+    /// Takes the masters for an adapter of the given shape on a frozen model, whose memory is shared; dropout is drawn from `seed`.
+    #[must_use]
+    pub fn on_base(self, model: &Llama, lora: LoraConfig, seed: u64) -> Self {
+        Self { base: Some(Base { model: model.base(), lora, seed }), ..self }
     }
 
     /// Returns the ranks that share the masters.
@@ -199,11 +218,45 @@ impl Master {
     /// # Errors
     /// [`crate::Error::Model`] if a tensor is missing.
     pub fn model(&self) -> Result<Llama> {
-        self.model_with(&|key| self.reducer.as_ref().and_then(|reducer| reducer.sink(key)))
+        self.model_with(&|key| self.sink(key))
     }
 
     /// As [`Self::model`], with gradients that go to sinks.
     pub(crate) fn model_with<'s>(&self, sink: &dyn Fn(&str) -> Option<(&'s Sink, i64)>) -> Result<Llama> {
+        self.decoder(self.read(sink)?, None)
+    }
+
+    /// Builds the model of [`Self::model`] as a micro-batch is trained with: an adapter's inputs are dropped as its config says.
+    ///
+    /// # Errors
+    /// As [`Self::model`].
+    pub fn training_model(&self, micro_batch: u32) -> Result<Llama> {
+        let step = self.optimizer.updates;
+        let dropout = self.base.as_ref().map(|base| DropoutKey { seed: base.seed, step, micro_batch });
+        self.decoder(self.read(&|key| self.sink(key))?, dropout)
+    }
+
+    /// Builds a model of other weights than the masters, in the config's kind; an adapter's on the shared base.
+    ///
+    /// # Errors
+    /// As [`Self::model`].
+    pub fn model_of(&self, weights: Weights) -> Result<Llama> {
+        self.decoder(weights, None)
+    }
+
+    fn decoder(&self, weights: Weights, dropout: Option<DropoutKey>) -> Result<Llama> {
+        Ok(match &self.base {
+            None => Llama::new(&self.config, &weights)?,
+            Some(base) => base.model.with_adapter(&Adapter { config: base.lora.clone(), weights }, dropout)?,
+        })
+    }
+
+    fn sink(&self, key: &str) -> Option<(&Sink, i64)> {
+        self.reducer.as_ref().and_then(|reducer| reducer.sink(key))
+    }
+
+    /// Returns what the model computes with.
+    fn read<'s>(&self, sink: &dyn Fn(&str) -> Option<(&'s Sink, i64)>) -> Result<Weights> {
         self.refresh();
         let mut read = BTreeMap::new();
         for Matrix { key, parts, whole } in &self.matrices {
@@ -215,7 +268,7 @@ impl Master {
             };
             read.insert(key.clone(), tensor);
         }
-        Ok(Llama::new(&self.config, &Weights(read))?)
+        Ok(Weights(read))
     }
 
     /// Rounds masters that were written since into their copies.

@@ -48,7 +48,12 @@ impl Trainer {
     }
 
     /// Adds the gradient of a micro-batch's reasons: a mean over the pairs of the step, those without a reason counted as 0.
-    pub(crate) fn accumulate_reasons(&self, batch: &[Prepared], totals: Totals, sums: &mut Sums) -> Result<()> {
+    pub(crate) fn accumulate_reasons(
+        &self,
+        batch: &[Prepared],
+        (number, totals): (u32, Totals),
+        sums: &mut Sums,
+    ) -> Result<()> {
         let Some(reasons) = &self.reasons else { return Ok(()) };
         let found = || batch.iter().filter_map(|prepared| Some((prepared, prepared.reason.as_ref()?)));
         let sequences: Vec<(&[u32], &[u32])> = found().map(|(_, (p, r))| (p.as_slice(), r.as_slice())).collect();
@@ -59,7 +64,7 @@ impl Trainer {
         let column = |values: Vec<f32>| Tensor::from_slice(&values).to_device(self.device.torch());
         let tokens = column(sequences.iter().map(|(_, reason)| reason.len() as f32).collect());
         let weight = column(found().map(|(prepared, _)| prepared.example.weight as f32).collect());
-        let logps = SequenceBatch::new(&sequences, self.device.torch()).logps(&self.master.model()?);
+        let logps = SequenceBatch::new(&sequences, self.device.torch()).logps(&self.master.training_model(number)?);
         let per_pair = rationale_loss(&logps, &tokens, reasons.gamma, reasons.log_sigmoid)? * weight;
         let loss = per_pair.sum(Kind::Float) / totals.examples;
         let value = loss.double_value(&[]);

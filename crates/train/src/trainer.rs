@@ -391,9 +391,9 @@ impl Trainer {
     ) -> Result<()> {
         let mut batches = micro_batches.iter().zip(coupled).filter(|(batch, _)| !batch.is_empty());
         let mut gathered = Ok(());
-        for _ in 0..totals.rounds {
+        for round in 0..totals.rounds {
             if let Some((batch, coupled)) = batches.next().filter(|_| gathered.is_ok()) {
-                gathered = self.accumulate((batch, coupled), totals, sums);
+                gathered = self.accumulate((batch, coupled), (round, totals), sums);
             }
             // Whatever happened here, the other ranks wait for these sums.
             for reducer in self.reducers() {
@@ -407,10 +407,17 @@ impl Trainer {
         self.masters().into_iter().filter_map(|(_, master)| master.reducer.as_ref())
     }
 
-    fn accumulate(&mut self, (batch, coupled): (&[Prepared], &Coupled), totals: Totals, sums: &mut Sums) -> Result<()> {
+    fn accumulate(
+        &mut self,
+        (batch, coupled): (&[Prepared], &Coupled),
+        (at, totals): (usize, Totals),
+        sums: &mut Sums,
+    ) -> Result<()> {
         let _permit = self.device.acquire();
         let sequences = layout(batch.iter().map(|prepared| &prepared.example), &self.device);
-        let policy = self.master.model()?;
+        // Numbered over all ranks, so that no two share a mask.
+        let number = (self.ranks().rank() as u32) << 16 | at as u32;
+        let policy = self.master.training_model(number)?;
         let rows = sequences.hidden_rows(&policy);
         let logprobs = sequences.logprobs_of(&policy, &rows);
         mismatch(batch, &logprobs, sums);
@@ -441,7 +448,7 @@ impl Trainer {
             self.reducers().for_each(Reducer::arm);
         }
         loss.backward();
-        self.accumulate_reasons(batch, totals, sums)
+        self.accumulate_reasons(batch, (number, totals), sums)
     }
 }
 

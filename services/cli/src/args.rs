@@ -92,7 +92,7 @@ pub enum CkptCommand {
     Ls(CkptFolder),
     /// Read every byte and compare the hashes; a damaged one is an error.
     Verify(CkptFolder),
-    /// Write the policy of one as a Hugging Face folder.
+    /// Write the policy of one as a Hugging Face folder, or its adapter as a PEFT folder.
     Export {
         /// The run.
         #[command(flatten)]
@@ -103,6 +103,9 @@ pub enum CkptCommand {
         /// The folder to write.
         #[arg(long)]
         out: PathBuf,
+        /// Merge the adapter of a LoRA run into its base.
+        #[arg(long)]
+        merge: bool,
     },
 }
 

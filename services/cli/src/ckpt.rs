@@ -4,11 +4,11 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, ensure};
 use joust_config::{RunFile, load};
-use joust_model::{Head, publish_folder};
 use joust_train::{Checkpoint, list};
 
 use crate::{
     args::{CkptCommand, CkptFolder},
+    export::Export,
     model,
 };
 
@@ -36,7 +36,7 @@ pub fn run(command: &CkptCommand) -> anyhow::Result<ExitCode> {
             }
             ensure!(damaged == 0, "{damaged} checkpoints are damaged; `joust run --resume` uses the newest whole one");
         }
-        CkptCommand::Export { folder, step, out } => export(&folder.run, *step, out)?,
+        CkptCommand::Export { folder, step, out, merge } => export(&folder.run, *step, (out, *merge))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -53,16 +53,18 @@ fn size(checkpoint: &Checkpoint) -> f64 {
     files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum::<u64>() as f64 / f64::from(1 << 20)
 }
 
-fn export(run: &Path, step: Option<u64>, out: &Path) -> anyhow::Result<()> {
+fn export(run: &Path, step: Option<u64>, (out, merge): (&Path, bool)) -> anyhow::Result<()> {
     let all = found(run)?;
     let steps = || all.iter().map(|checkpoint| checkpoint.step.to_string()).collect::<Vec<_>>().join(", ");
     let wanted = |checkpoint: &&Checkpoint| step.is_none_or(|step| checkpoint.step == step);
     let checkpoint =
         all.iter().find(wanted).with_context(|| format!("no checkpoint is of that step; there are {}", steps()))?;
     ensure!(!out.exists(), "{} exists already; give a new folder", out.display());
-    let policy = load::<RunFile>(&run.join("run.toml"), &[])?.run.policy;
-    let model = model::open(&policy.model, Head::CausalLm, Some(model::dtype(policy.dtype)))?;
-    publish_folder(out, &policy.model, &model.config, &checkpoint.policy()?)?;
+    let file = load::<RunFile>(&run.join("run.toml"), &[])?.run;
+    let model = model::policy(&file.policy, file.seed)?;
+    let export = Export::new(&file, &model);
+    let export = if merge { export.merging() } else { export };
+    export.publish(out, &checkpoint.policy()?)?;
     println!("exported step {} to {}", checkpoint.step, out.display());
     Ok(())
 }

@@ -72,7 +72,7 @@ pub async fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
 
 fn figures(report: &Report, other: &LanguageModel, device: &Device) -> anyhow::Result<Figures> {
     let (after, before, distinct_texts) = report.variety();
-    let model = Llama::new(&other.config, &other.weights)?;
+    let model = other.decoder()?;
     let hundred: Vec<String> = report.samples.iter().take(100).map(|sample| sample.after.clone()).collect();
     Ok(Figures {
         win_rate: report.tally.win_rate(),

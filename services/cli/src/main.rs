@@ -6,6 +6,7 @@ mod config_cmd;
 mod doctor;
 mod eval;
 mod evaluation;
+mod export;
 mod games;
 mod learned;
 mod model;

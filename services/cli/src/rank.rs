@@ -8,7 +8,7 @@ use joust_config::{
     run::{LossName, OnNan, Weight},
 };
 use joust_learner::{Rank, RankPlace, RankProcesses, serve_rank};
-use joust_model::{Device, Head, Llama};
+use joust_model::{Device, Llama};
 use joust_torch::{Join, ProcessGroup, Store};
 use joust_train::{Master, Ranks, Trainer};
 
@@ -44,14 +44,18 @@ fn trainer(
 ) -> anyhow::Result<(Trainer, Llama)> {
     let updates = steps * u64::from(run.learner.epochs_per_iteration);
     let settings = optim::settings(run.learner.learning_rate, &run.learner.optim, updates);
-    let mut master = Master::on(ranks.clone(), &model.config, &model.weights, settings)?;
+    let base = Llama::new(&model.config, &model.weights.snapshot(model.config.dtype.kind()))?;
+    let trained = model.adapter.as_ref().map_or(&model.weights, |adapter| &adapter.weights);
+    let mut master = Master::on(ranks.clone(), &model.config, trained, settings)?;
+    if let Some(adapter) = &model.adapter {
+        master = master.on_base(&base, adapter.config.clone(), run.seed);
+    }
     if averaged(run) {
         master.keep_average(run.sampling.ema_decay);
     }
     if keeps_past(run) {
         master.keep_past();
     }
-    let frozen = model.weights.snapshot(model.config.dtype.kind());
     let mut trainer = Trainer::new(master, objective(run)?, device.clone());
     trainer.keep = keep(run);
     trainer.skip_not_finite = run.learner.on_nan == OnNan::Skip;
@@ -61,7 +65,10 @@ fn trainer(
         let (config, weights) = scored(model.config.clone(), &model.weights, model.tokenizer.pad_id());
         trainer.critic = Some(Master::on(ranks, &config, &weights, settings)?);
     }
-    Ok((trainer, Llama::new(&model.config, &frozen)?))
+    // An adapter that the run goes on from is part of where it begins; a fresh one adds nothing.
+    let started = model.adapter.as_ref().filter(|_| run.policy.lora.as_ref().is_some_and(|lora| lora.init.is_some()));
+    let reference = started.map_or(Ok(base.base()), |adapter| base.with_adapter(adapter, None))?;
+    Ok((trainer, reference))
 }
 
 /// Says how the ranks of a run are started: this program again, with the resolved run.
@@ -105,13 +112,13 @@ pub fn run(args: &RankArgs) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = if run.learner.optim.threads == 0 { cores / args.ranks } else { run.learner.optim.threads as usize };
     optim::set_threads(threads.max(1) as u32);
-    let model = model::open(&run.policy.model, Head::CausalLm, Some(model::dtype(run.policy.dtype)))?;
+    let model = model::policy(&run.policy, run.seed)?;
     let wait = Duration::from_secs(run.learner.rank_timeout_s);
     let join = Join {
         rank: args.rank,
         size: args.ranks,
         name: "ranks".into(),
-        identity: format!("run {} with weights {}", resolved.hash, model.weights.hash()?),
+        identity: format!("run {} with weights {}", resolved.hash, model.hash()?),
         host: "127.0.0.1".into(),
         timeout: wait,
     };

@@ -62,8 +62,8 @@ pub fn on_error(on_error: ConfigOnError) -> OnError {
 
 fn start(file: &SftFile, examples: &[Supervised], work: &Path) -> anyhow::Result<Start> {
     if let Some(base) = &file.model.base {
-        let model::LanguageModel { config, weights, .. } = model::open(base, Head::CausalLm, None)?;
-        return Ok(Start { config, weights, tokenizer: Tokenizer::open(base)?, tokenizer_folder: base.clone() });
+        let model::LanguageModel { config, weights, words, .. } = model::open(base, Head::CausalLm, None)?.merged()?;
+        return Ok(Start { config, weights, tokenizer: Tokenizer::open(&words)?, tokenizer_folder: words });
     }
     let (Some(new), Some(spec)) = (&file.model.new, &file.tokenizer) else {
         bail!("write model.base, or model.new with tokenizer.vocab_size");

@@ -132,7 +132,7 @@ impl Rank {
             (Reference::Average | Reference::Previous, _) => Kept::Policy,
         };
         let weights = self.weights(kept, false)?.ok_or_else(|| Error::Worker("it has no policy".into()))?;
-        self.reference = Some(Llama::new(&self.trainer.master.config, &weights)?);
+        self.reference = Some(self.trainer.master.model_of(weights)?);
         Ok(Reply::Done)
     }
 

@@ -6,7 +6,7 @@ use joust_core::{
     Example, Manifest, ModelRef, ModelSet, Outcome, Progress, RecordId, Shutdown, Target, decode, encode, failpoint,
 };
 use joust_engine::{Published, Snapshot};
-use joust_model::Weights;
+use joust_model::{Adapter, Weights};
 use joust_queue::{AssignedStep, Fence, Lease, Queue, StepManifest, Topic};
 use joust_train::{Checkpoint, StepMetrics, list, prune};
 use tokio::time::Instant;
@@ -251,9 +251,13 @@ impl<'a> Session<'a> {
         weights.map(|weights| self.frozen(weights, id)).transpose()
     }
 
-    /// Makes a snapshot of weights that are ours alone.
+    /// Makes a snapshot of weights that are ours alone; of an adapter, on the base that all snapshots share.
     fn frozen(&self, weights: Weights, id: ModelRef) -> Result<Arc<Snapshot>> {
-        Ok(Arc::new(Snapshot::owned(self.around.initial.config(), &weights, id)?))
+        let initial = &self.around.initial;
+        Ok(Arc::new(match initial.lora() {
+            Some(lora) => initial.with_adapter(&Adapter { config: lora.clone(), weights }, id)?,
+            None => Snapshot::owned(initial.config(), &weights, id)?,
+        }))
     }
 
     /// Names the policy as it is now.

@@ -38,9 +38,6 @@ impl RunFile {
         if let Some(revision) = self.policy.revision.as_ref().filter(|_| !works::HUB) {
             found.not_yet("policy.revision", revision, "a folder in policy.model, without a revision");
         }
-        if self.policy.lora.is_some() && !works::LORA {
-            found.not_yet("policy.lora", "a table", "training all weights, without policy.lora");
-        }
     }
 
     fn check_judges(&self, found: &mut Problems<'_>) {

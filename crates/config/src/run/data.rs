@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// Hugging Face folder of the checkpoint that the run begins with, relative to the run file's folder.
+    /// Hugging Face folder of the checkpoint that the run begins with, relative to the run file's folder; of a PEFT folder without
+    /// `policy.lora` the adapter is merged into its base first.
     #[schemars(length(min = 1))]
     pub model: PathBuf,
     /// Revision of a hub id; folders have none.
@@ -18,7 +19,9 @@ pub struct Policy {
     /// as fast, float32 is for comparing numbers.
     #[serde(default)]
     pub dtype: Dtype,
-    /// Trains low-rank adapters instead of all weights.
+    /// Trains low-rank adapters instead of all weights (LoRA, <https://arxiv.org/abs/2106.09685>). The base is in memory once for policy and
+    /// reference; only adapters have masters, gradients and an optimizer's memory, and only they are published and saved. The critic of
+    /// `ppo` and `dro` stays a model of its own, trained whole.
     pub lora: Option<Lora>,
 }
 
@@ -43,9 +46,22 @@ pub struct Lora {
     /// Adapters are scaled by alpha / rank.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub alpha: f64,
-    /// Names of the linear layers that get an adapter, as in the checkpoint (for example `q_proj`).
+    /// Linear layers that get an adapter, by the end of their name in the checkpoint (for example `q_proj`), or `all-linear`. A name that
+    /// matches none is refused with the names that there are.
     #[schemars(length(min = 1))]
     pub targets: Vec<String>,
+    /// Share of an adapter's inputs that is dropped in training, by masks drawn from the seed, the step and the micro-batch. The default 0
+    /// keeps the policy's log-probs exact, which losses that compare them with those of the sampler need.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub dropout: f64,
+    /// PEFT folder of an adapter to go on from, relative to the run file's folder; rank, alpha and targets must be its own. It is then part
+    /// of what `reference.kind = "initial"` means. Without it A is drawn from the seed and B is zero, so that the run begins as the base.
+    #[schemars(length(min = 1))]
+    pub init: Option<PathBuf>,
+    /// Whether `policy/` and `best/` are written as whole Hugging Face folders with the adapter merged in, not as PEFT folders.
+    #[serde(default)]
+    pub merge: bool,
 }
 
 /// The prompts.

@@ -16,6 +16,7 @@ impl ConfigFile for RunFile {
         "name",
         "preset",
         "output",
+        "policy.lora.merge",
         "learner.checkpoint_every",
         "learner.keep_checkpoints",
         "learner.diagnose_every",
@@ -29,6 +30,7 @@ impl ConfigFile for RunFile {
     fn inputs(&mut self) -> Vec<&mut PathBuf> {
         let mut paths = vec![&mut self.policy.model, &mut self.data.prompts];
         paths.extend(self.data.eval_prompts.as_mut());
+        paths.extend(self.policy.lora.as_mut().and_then(|lora| lora.init.as_mut()));
         for judge in &mut self.judge {
             if let JudgeConfig::Learned(judge) = judge {
                 paths.push(&mut judge.model);

@@ -179,8 +179,32 @@ fn what_cannot_run_yet_is_refused_with_what_can() {
         "{text}"
     );
     assert!(text.contains("what runs today: dpo, ipo, ") && text.ends_with(", reinforce++, ppo"), "{text}");
-    let text = message(WHOLE, &["policy.lora={ rank = 8, alpha = 16, targets = [\"q_proj\"] }"]);
-    assert!(text.contains("policy.lora = a table") && text.contains("without policy.lora"), "{text}");
+}
+
+#[test]
+fn adapters_out_of_range_are_named_with_their_domain() {
+    let lora = |change: &str| message(WHOLE, &["policy.lora={ rank = 8, alpha = 16, targets = [\"q_proj\"] }", change]);
+    for (change, expected) in [
+        (
+            "policy.lora.rank=0",
+            "policy.lora.rank = 0 in --set policy.lora.rank=0 is not valid: expected an integer of at least 1",
+        ),
+        (
+            "policy.lora.alpha=0",
+            "policy.lora.alpha = 0 in --set policy.lora.alpha=0 is not valid: expected a number above 0",
+        ),
+        (
+            "policy.lora.dropout=1",
+            "policy.lora.dropout = 1 in --set policy.lora.dropout=1 is not valid: expected a number of at least 0 and below 1",
+        ),
+        (
+            "policy.lora.targets=[]",
+            "policy.lora.targets = [] in --set policy.lora.targets=[] is not valid: expected a list with at least one of texts",
+        ),
+    ] {
+        assert_eq!(lora(change), expected);
+    }
+    assert!(message(WHOLE, &["policy.lora={ rank = 8 }"]).contains("missing key policy.lora.alpha"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use joust_core::Prompt;
 use joust_data::{OnError, PromptSet, SetOptions, read_prompts};
 use joust_engine::SamplingParams;
 use joust_judges::{Judge, build};
-use joust_model::{Device, Head};
+use joust_model::Device;
 
 use crate::{
     model::{self, LanguageModel},
@@ -42,14 +42,14 @@ pub struct Parts {
 /// The first input that cannot be used, by name.
 pub fn open(resolved: &Resolved) -> anyhow::Result<Parts> {
     let run = &resolved.run;
-    let model = model::open(&run.policy.model, Head::CausalLm, Some(model::dtype(run.policy.dtype)))?;
+    let model = model::policy(&run.policy, run.seed)?;
     let prompts = prompts(run, &model)?;
     let device = Device::cpu();
     let opened = scorer::open_all(&run.judge, &run.output.dir, &device)?;
     let judge = |config: Option<&JudgeConfig>| -> anyhow::Result<Arc<dyn Judge>> {
         Ok(build(config.context("the run file names no judge")?, &run.judge, &opened)?)
     };
-    let weights_hash = model.weights.hash()?;
+    let weights_hash = model.hash()?;
     let mut hasher = blake3::Hasher::new();
     hasher.update(weights_hash.as_bytes());
     for (row, prompt) in prompts.train().iter().chain(prompts.eval()) {

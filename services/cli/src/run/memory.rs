@@ -4,13 +4,18 @@ use joust_config::{
     RunFile,
     run::{LossName, Optimizer, Select},
 };
-use joust_model::ModelConfig;
 
 use super::roles::{averaged, keeps_past};
+use crate::model::LanguageModel;
 
 /// Formats the bytes by kind, as comments below the resolved run file.
-pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
+pub fn estimate(run: &RunFile, model: &LanguageModel) -> String {
+    let config = &model.config;
     let parameters = config.parameters() as u64;
+    let adapter = model.adapter.as_ref();
+    let trained_parameters =
+        adapter.map_or(parameters, |adapter| adapter.weights.0.values().map(|tensor| tensor.numel() as u64).sum());
+    let reference = if adapter.is_some() { "base of policy and reference" } else { "reference" };
     let element = config.dtype.kind().elt_size_in_bytes() as u64;
     let rows = u64::from(run.learner.prompts_per_step) * u64::from(run.sampling.num_generations);
     let tokens = u64::from(run.sampling.max_new_tokens) * 2; // prompts as long as answers, for want of better
@@ -31,31 +36,32 @@ pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
     };
     let ranks = u64::from(run.learner.ranks);
     // Rows that only the update reads are shared by the ranks.
-    let own = parameters / ranks;
+    let (own, critic) = (trained_parameters / ranks, parameters / ranks);
+    let reference_for = ["training", "sampling"].map(|what| format!("{reference}, for {what}"));
     let mut training = vec![
         ("float32 masters", 4 * own),
         ("the optimizer's memory", remembered * own),
         ("gradients", 4 * own),
-        ("compute copy", element * parameters),
-        ("reference, for training", element * parameters),
+        ("compute copy", element * trained_parameters),
+        (reference_for[0].as_str(), element * parameters),
         ("activations of a micro-batch", activations),
         ("logits of a micro-batch", logits),
     ];
     let mut sampling = vec![
-        ("policy snapshot, for sampling", element * parameters),
-        ("reference, for sampling", element * parameters),
+        ("policy snapshot, for sampling", element * trained_parameters),
+        (reference_for[1].as_str(), element * parameters),
         ("KV cache", rows * tokens * cache_token),
     ];
     if averaged(run) {
         training.push(("averaged policy, for training", 4 * own));
-        sampling.push(("averaged policy, for sampling", element * parameters));
+        sampling.push(("averaged policy, for sampling", element * trained_parameters));
     }
     if keeps_past(run) {
         training.push(("past policy, for training", 8 * own));
-        sampling.push(("past policy, for sampling", element * parameters));
+        sampling.push(("past policy, for sampling", element * trained_parameters));
     }
     if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
-        training.push(("critic with its moments and gradients", (8 + remembered) * own + element * parameters));
+        training.push(("critic with its moments and gradients", (8 + remembered) * critic + element * parameters));
     }
     let sum = |kinds: &[(&str, u64)]| kinds.iter().map(|(_, bytes)| bytes).sum::<u64>();
     let line = |(name, bytes): &(&str, u64)| format!("# {name:<42} {:>10.1} MiB\n", *bytes as f64 / f64::from(1 << 20));
@@ -63,5 +69,10 @@ pub fn estimate(run: &RunFile, config: &ModelConfig) -> String {
     let rank = sum(&training);
     let each = if ranks > 1 { line(&("each of the ranks", rank)) } else { String::new() };
     let total = line(&("total", ranks * rank + sum(&sampling)));
-    format!("# memory estimate, {parameters} parameters\n{}{each}{}{total}", lines(&training), lines(&sampling))
+    let trained = adapter.map_or(String::new(), |_| format!(", {trained_parameters} trained in adapters"));
+    format!(
+        "# memory estimate, {parameters} parameters{trained}\n{}{each}{}{total}",
+        lines(&training),
+        lines(&sampling)
+    )
 }

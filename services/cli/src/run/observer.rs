@@ -13,12 +13,15 @@ use joust_config::RunFile;
 use joust_core::{RecordId, Rollout};
 use joust_engine::Snapshot;
 use joust_learner::{Error, Evaluation, Observer, Result, StepReport};
-use joust_model::{ModelConfig, Weights, publish_folder};
+use joust_model::Weights;
 use joust_telemetry::{Archive, Ledger, MetricsLog, Progress, ProgressSnapshot};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{assemble::Parts, folder::write_atomically};
-use crate::evaluation::{Evaluator, Report};
+use crate::{
+    evaluation::{Evaluator, Report},
+    export::Export,
+};
 
 /// Answers kept to read at each evaluation.
 const KEPT_SAMPLES: usize = 8;
@@ -29,9 +32,7 @@ pub struct RunObserver {
     steps: u64,
     num_generations: f64,
     keep_best: bool,
-    config: ModelConfig,
-    /// The initial model's folder, whose tokenizer files go with every policy.
-    source: PathBuf,
+    export: Export,
     evaluator: Evaluator,
     initial: Arc<Snapshot>,
     initial_answers: Option<Vec<Rollout>>,
@@ -59,8 +60,7 @@ impl RunObserver {
             steps: parts.steps,
             num_generations: f64::from(run.sampling.num_generations),
             keep_best: run.eval.keep_best,
-            config: parts.model.config.clone(),
-            source: run.policy.model.clone(),
+            export: Export::new(run, &parts.model),
             evaluator,
             initial,
             initial_answers: None,
@@ -84,7 +84,7 @@ impl RunObserver {
     }
 
     fn publish(&self, name: &str, weights: &Weights) -> Result<()> {
-        publish_folder(&self.dir.join(name), &self.source, &self.config, weights).map_err(failed)
+        self.export.publish(&self.dir.join(name), weights).map_err(failed)
     }
 }
 
