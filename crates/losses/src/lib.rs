@@ -20,6 +20,7 @@ mod registry;
 mod reward;
 mod single;
 mod slic;
+mod sparse;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -47,5 +48,6 @@ pub use registry::{ListLoss, PairLoss, SingleLoss};
 pub use reward::{Margin, attribute_loss, bradley_terry_loss};
 pub use single::{SingleLogps, SingleOutput, bco_unpaired_loss, dro_loss, dro_value_loss, kto_loss};
 pub use slic::{hinge_loss, slic_hf_loss};
+pub use sparse::{MaskHead, MaskedSums, activation_masks, first_mask_heads, learned_masks, mapo_loss, sparse_po_loss};
 pub use token::{GradientOutput, TokenLogps, grpo_loss, nash_md_loss, ppo_loss, rloo_loss, value_loss};
 pub use transport::{aot_loss, aot_unpaired_loss, dove_loss};

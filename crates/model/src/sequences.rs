@@ -75,6 +75,14 @@ impl SequenceBatch {
         hidden.view([-1, width]).index_select(0, &self.rows)
     }
 
+    /// As [`Self::hidden_rows`], with the residual stream after every layer, `[N, L, H]`.
+    pub fn layer_rows(&self, model: &Llama) -> (Tensor, Tensor) {
+        let pick = |states: &Tensor| states.view([-1, states.size()[2]]).index_select(0, &self.rows);
+        let mut layers = Vec::new();
+        let last = model.hidden_layers(&self.ids, &mut |stream| layers.push(pick(&stream.sum())));
+        (pick(&last), Tensor::stack(&layers, 1))
+    }
+
     /// Computes log π(token) in nats of every completion token from [`Self::hidden_rows`], float32 `[N]`.
     pub fn logprobs_of(&self, model: &Llama, rows: &Tensor) -> Tensor {
         sequence_logprobs(model, rows, &self.targets)

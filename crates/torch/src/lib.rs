@@ -19,7 +19,7 @@ pub use decode::{Packed, Past, attend_one, can_attend, draw};
 pub use error::{Error, Result};
 pub use group::{Aborter, Join, Pending, ProcessGroup, Reduce};
 pub use layers::{RopeHeads, add_rms_norm, rms_norm, rope, swiglu};
-pub use logprobs::{Limits, logprobs};
+pub use logprobs::{Limits, divergence, logprobs};
 pub use masters::{Hook, clear_grad, compute_copy, set_grad, version};
 
 pub use store::Store;

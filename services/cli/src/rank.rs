@@ -10,7 +10,7 @@ use joust_config::{
 use joust_learner::{Rank, RankPlace, RankProcesses, serve_rank};
 use joust_model::{Device, Head, Llama};
 use joust_torch::{Join, ProcessGroup, Store};
-use joust_train::{Master, Trainer};
+use joust_train::{Master, Trainer, mask_heads};
 
 use crate::{
     args::RankArgs,
@@ -49,7 +49,9 @@ fn trainer(run: &RunFile, model: &LanguageModel, steps: u64, device: &Device) ->
         master.keep_past();
     }
     let frozen = model.weights.snapshot(model.config.dtype.kind());
-    let mut trainer = Trainer::new(master, objective(run)?, device.clone());
+    let objective = objective(run)?;
+    let mut trainer = Trainer::new(master, objective, device.clone());
+    trainer.masks = mask_heads(&objective, &model.config, settings);
     trainer.keep = keep(run);
     trainer.reasons = reasons(run, model.tokenizer.clone());
     trainer.wpo = run.pairing.weights.contains(&Weight::Wpo);

@@ -32,6 +32,17 @@ impl Default for OptimizerParams {
     }
 }
 
+impl OptimizerParams {
+    /// Returns the same with another weight decay.
+    pub fn with_weight_decay(self, weight_decay: f64) -> Self {
+        match self {
+            Self::AdamW(params) => Self::AdamW(AdamWParams { weight_decay, ..params }),
+            Self::RmsProp(params) => Self::RmsProp(RmsPropParams { weight_decay, ..params }),
+            Self::Adafactor(params) => Self::Adafactor(AdafactorParams { weight_decay, ..params }),
+        }
+    }
+}
+
 /// Tensors by the name of their weight.
 type ByName = BTreeMap<String, Tensor>;
 
