@@ -7,6 +7,7 @@ mod advantage;
 mod anchored;
 mod cringe;
 mod diagnostics;
+mod direction;
 mod divergence;
 mod dpo;
 mod error;
@@ -30,6 +31,7 @@ pub use advantage::{gae, grpo_advantages, rewards_to_go, rloo_advantages, token_
 pub use anchored::{apo_down_loss, apo_zero_loss, bco_pair_loss, nca_pair_loss, sppo_loss};
 pub use cringe::{cringe_loss, cringe_tokens};
 pub use diagnostics::{TopK, entanglement, idealised_margin, top_k};
+pub use direction::{head_weights, legend_margins, reward_components, safety_direction};
 pub use divergence::{dpo_alpha_loss, dpo_js_loss};
 pub use dpo::{
     discopop_loss, dpo_loss, dpo_shift_loss, dpop_loss, exo_pair_loss, ld_dpo_loss, odpo_loss, r_dpo_loss,

@@ -5,6 +5,7 @@
 
 mod closed_form;
 mod cringe;
+mod direction;
 mod list;
 mod reward;
 mod single;

@@ -20,5 +20,5 @@ pub use device::{Device, Permit, set_threads};
 pub use error::{Error, Result};
 pub use folder::{load, publish_folder, save};
 pub use llama::{Llama, sequence_logprobs};
-pub use sequences::{SPREAD_ROWS, SequenceBatch, sequence_ratings, sequence_scores};
+pub use sequences::{SPREAD_ROWS, SequenceBatch, sequence_ratings, sequence_scores, sequence_states};
 pub use weights::Weights;

@@ -167,6 +167,11 @@ pub fn sequence_scores(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
 
 /// Computes what a score head gives for each sequence from its last token, float32 `[B, labels]`.
 pub fn sequence_ratings(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
+    model.head(&sequence_states(model, sequences)).to_kind(Kind::Float)
+}
+
+/// Computes the last hidden state of each sequence's last token, `[B, H]` in the weights' kind.
+pub fn sequence_states(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
     let device = model.device();
     let width = sequences.iter().map(Vec::len).max().unwrap_or(1);
     let mut ids = vec![0i64; sequences.len() * width];
@@ -178,6 +183,5 @@ pub fn sequence_ratings(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
     let ids = Tensor::from_slice(&ids).to_device(device).view([sequences.len() as i64, width as i64]);
     let hidden = model.hidden(&ids);
     let size = hidden.size()[2];
-    let last = hidden.view([-1, size]).index_select(0, &Tensor::from_slice(&last).to_device(device));
-    model.head(&last).to_kind(Kind::Float)
+    hidden.view([-1, size]).index_select(0, &Tensor::from_slice(&last).to_device(device))
 }
