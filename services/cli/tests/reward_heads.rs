@@ -100,9 +100,11 @@ fn differences(root: &Path, triples: &[Triple]) -> Vec<Vec<f64>> {
 
 /// Reads the number after `key` in the line that begins with `line`.
 fn number(told: &str, line: &str, key: &str) -> f64 {
-    let line = told.lines().find(|found| found.starts_with(line)).unwrap_or_else(|| panic!("no {line} in {told}"));
-    let found = line.split(&format!("{key}=")).nth(1).and_then(|rest| rest.split(' ').next());
-    found.and_then(|found| found.parse().ok()).unwrap_or_else(|| panic!("no {key} in {line}"))
+    let line_found = told.lines().find(|found| found.starts_with(line));
+    let number = line_found.and_then(|found| found.split(&format!("{key}=")).nth(1));
+    let number = number.and_then(|rest| rest.split(' ').next()).and_then(|number| number.parse().ok());
+    assert!(number.is_some(), "no {key} in the line {line} of {told}");
+    number.unwrap_or_default()
 }
 
 #[test]
