@@ -2,8 +2,15 @@
 
 use std::{env, path::PathBuf};
 
-const FILES: [&str; 6] =
-    ["csrc/layers.cpp", "csrc/dropout.cpp", "csrc/train.cpp", "csrc/decode.cpp", "csrc/store.cpp", "csrc/group.cpp"];
+const FILES: [&str; 7] = [
+    "csrc/layers.cpp",
+    "csrc/dropout.cpp",
+    "csrc/train.cpp",
+    "csrc/divergence.cpp",
+    "csrc/decode.cpp",
+    "csrc/store.cpp",
+    "csrc/group.cpp",
+];
 
 /// Instruction sets of the loops, with the flags that turn them on; the CPU's own is chosen at run time.
 const VARIANTS: [(&str, &[&str]); 3] =

@@ -163,6 +163,10 @@ pub struct RewardData {
     /// JSONL or Parquet with `prompt`, `chosen` and `rejected` (texts or messages), relative to the file's folder.
     #[schemars(length(min = 1))]
     pub train: PathBuf,
+    /// JSONL or Parquet like `train`, of `loss.margin = "legend"`: `chosen` refuses what `rejected` gives. The mean difference of their states is the
+    /// direction of safety.
+    #[schemars(length(min = 1))]
+    pub safety: Option<PathBuf>,
     /// Share of the prompts held out to measure the accuracy on.
     #[serde(default = "default_eval_fraction")]
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
@@ -184,11 +188,17 @@ pub struct RewardLoss {
     /// pair can tell; 0.01 is usual.
     #[schemars(range(min = 0.0))]
     pub center_rewards_coefficient: f64,
-    /// What a column `margin` does.
+    /// What a column `margin` does, or what takes its place.
     pub margin: MarginUse,
     /// Columns of ratings that are regressed on instead (HelpSteer): the data then has `prompt`, `completion` and a number in each of them, where it
     /// is known.
     pub attributes: Vec<String>,
+    /// Heads that take the place of training (DRM): the principal components of the differences between the states of chosen and rejected, with the labels
+    /// `component_1` and so on. At most the hidden width, and fewer than the pairs. 0 trains.
+    pub components: u32,
+    /// Mixes the heads of `model.base`, several labels, into one score, by how well each orders the pairs, in place of training: the pairs are those of one
+    /// user, and a few are enough.
+    pub combine: bool,
 }
 
 /// What the column `margin` of a pair does; a pair without the column has a margin of 0 to lead by, or of 1 to scale by.
@@ -202,6 +212,9 @@ pub enum MarginUse {
     Subtract,
     /// It multiplies the pair's loss (HelpSteer2-Preference); pairs with 0 are left out and counted.
     Scale,
+    /// No column: chosen must lead by how much further from harm it lies than rejected, in standard deviations from the mean pair (Legend). Needs
+    /// `data.safety`.
+    Legend,
 }
 
 /// How the weights of an offline run are updated.
@@ -323,7 +336,8 @@ impl ConfigFile for RewardFile {
     const OUTSIDE_HASH: &'static [&'static str] = &["name", "output"];
 
     fn inputs(&mut self) -> Vec<&mut PathBuf> {
-        vec![&mut self.model.base, &mut self.data.train]
+        let paths = [&mut self.model.base, &mut self.data.train];
+        paths.into_iter().chain(&mut self.data.safety).collect()
     }
 
     fn complete(&mut self, _written: &dyn Fn(&str) -> bool) -> Vec<(&'static str, &'static str)> {
@@ -333,15 +347,48 @@ impl ConfigFile for RewardFile {
     fn problems(&self, place: &dyn Fn(&str) -> String) -> Vec<Error> {
         let mut found = Problems { place, errors: Vec::new() };
         self.learner.optim.check(&mut found);
-        let (loss, rated) = (&self.loss, !self.loss.attributes.is_empty());
-        let reason = "loss.attributes regresses on ratings and compares nothing; write one of the two keys";
-        if rated && loss.margin != MarginUse::None {
-            found.conflict("loss.margin", &name_of(&loss.margin), reason);
-        }
-        if rated && loss.center_rewards_coefficient > 0.0 {
-            found.conflict("loss.center_rewards_coefficient", &loss.center_rewards_coefficient.to_string(), reason);
-        }
+        self.check_loss(&mut found);
         found.errors
+    }
+}
+
+impl RewardFile {
+    /// Checks that the loss is one thing, and has the data that it reads.
+    fn check_loss(&self, found: &mut Problems<'_>) {
+        let (loss, legend) = (&self.loss, self.loss.margin == MarginUse::Legend);
+        let ways = [
+            ("loss.attributes", !loss.attributes.is_empty(), "regresses on ratings and compares nothing"),
+            ("loss.components", loss.components > 0, "takes the place of training"),
+            ("loss.combine", loss.combine, "takes the place of training"),
+        ];
+        let mut chosen = ways.iter().filter(|(_, set, _)| *set);
+        let Some((key, _, what)) = chosen.next() else {
+            if legend && self.data.safety.is_none() {
+                let reason = "it needs answers that refuse and such as they refuse to give; write data.safety";
+                found.conflict("loss.margin", "legend", reason);
+            }
+            if !legend && self.data.safety.is_some() {
+                found.conflict(
+                    "data.safety",
+                    "set",
+                    "only loss.margin = \"legend\" reads it; remove one or write the other",
+                );
+            }
+            return;
+        };
+        let reason = format!("{key} {what}; write one of the two keys");
+        if let Some((other, ..)) = chosen.next() {
+            found.conflict(other, "set", &reason);
+        }
+        if loss.margin != MarginUse::None {
+            found.conflict("loss.margin", &name_of(&loss.margin), &reason);
+        }
+        if loss.center_rewards_coefficient > 0.0 {
+            found.conflict("loss.center_rewards_coefficient", &loss.center_rewards_coefficient.to_string(), &reason);
+        }
+        if self.data.safety.is_some() {
+            found.conflict("data.safety", "set", &reason);
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Preference {
     pub rejected: String,
     /// By how much chosen is better, where the data says so.
     pub margin: Option<f64>,
+    /// Whose preference it is, where the data says so.
+    pub user: Option<String>,
 }
 
 /// Reads an answer: text, or messages of which the last is the assistant's.
@@ -62,6 +64,11 @@ fn preference(row: &Value) -> std::result::Result<Preference, String> {
     let column = |name: &str| row.get(name).ok_or_else(|| format!("column {name} is missing"));
     let (chosen, rejected) = (column("chosen")?, column("rejected")?);
     let margin = row.get("margin").and_then(Value::as_f64);
+    let user = match row.get("user") {
+        Some(Value::String(user)) => Some(user.clone()),
+        Some(Value::Number(user)) => Some(user.to_string()),
+        _ => None,
+    };
     let (prompt, chosen, rejected) = match row.get("prompt") {
         Some(value) => (prompt(value)?, answer(chosen, "chosen")?, answer(rejected, "rejected")?),
         None => shared_prompt(chosen, rejected)?,
@@ -69,7 +76,7 @@ fn preference(row: &Value) -> std::result::Result<Preference, String> {
     if chosen == rejected {
         return Err("chosen and rejected are the same".into());
     }
-    Ok(Preference { prompt, chosen, rejected, margin })
+    Ok(Preference { prompt, chosen, rejected, margin, user })
 }
 
 /// Reads preference pairs from JSONL or Parquet.

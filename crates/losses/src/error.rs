@@ -51,6 +51,14 @@ pub enum Error {
         /// Range that is allowed.
         expected: &'static str,
     },
+    /// An input says nothing, for example one that does not vary.
+    #[error("{input} cannot be used: {problem}")]
+    Degenerate {
+        /// What cannot be used.
+        input: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// No loss of this kind has this name.
     #[error("no such loss is called {name:?}")]
     UnknownLoss {

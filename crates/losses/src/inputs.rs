@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::{
-    Error, Result,
+    Error, MaskedSums, Result,
     error::{float, like},
 };
 
@@ -24,6 +24,7 @@ pub struct PairLogps<'a> {
     signs: Option<[&'a Tensor; 2]>,
     token_terms: Option<&'a Tensor>,
     tails: Option<[[&'a Tensor; 2]; 2]>,
+    masked: Option<MaskedSums<'a>>,
     p: Option<&'a Tensor>,
     weight: Option<&'a Tensor>,
 }
@@ -54,6 +55,7 @@ impl<'a> PairLogps<'a> {
             signs: None,
             token_terms: None,
             tails: None,
+            masked: None,
             p: None,
             weight: None,
         }
@@ -104,6 +106,11 @@ impl<'a> PairLogps<'a> {
     /// gradient.
     pub fn with_tails(self, policy: [&'a Tensor; 2], reference: [&'a Tensor; 2]) -> Self {
         Self { tails: Some([policy, reference]), ..self }
+    }
+
+    /// Adds what masks leave of the answers' tokens, `[B]`: see [`crate::mapo_loss`].
+    pub fn with_masked(self, sums: MaskedSums<'a>) -> Self {
+        Self { masked: Some(sums), ..self }
     }
 
     /// Adds the probability in [0, 1] that chosen is the better answer, `[B]`; absent means 1, a hard label.
@@ -227,6 +234,14 @@ impl<'a> PairLogps<'a> {
     /// [`Error::Missing`] without them.
     pub(crate) fn token_terms(&self, loss: &'static str) -> Result<&'a Tensor> {
         self.token_terms.ok_or(Error::Missing { loss, input: "the rejected tokens' terms", setter: "with_token_terms" })
+    }
+
+    /// Returns what masks leave of both answers.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without it.
+    pub(crate) fn masked(&self, loss: &'static str) -> Result<MaskedSums<'a>> {
+        self.masked.ok_or(Error::Missing { loss, input: "sums over masked tokens", setter: "with_masked" })
     }
 
     /// Returns the log-ratios of the tails, `[B]`.

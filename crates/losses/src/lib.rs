@@ -7,6 +7,7 @@ mod advantage;
 mod anchored;
 mod cringe;
 mod diagnostics;
+mod direction;
 mod divergence;
 mod dpo;
 mod error;
@@ -20,6 +21,7 @@ mod registry;
 mod reward;
 mod single;
 mod slic;
+mod sparse;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -29,6 +31,7 @@ pub use advantage::{gae, grpo_advantages, rewards_to_go, rloo_advantages, token_
 pub use anchored::{apo_down_loss, apo_zero_loss, bco_pair_loss, nca_pair_loss, sppo_loss};
 pub use cringe::{cringe_loss, cringe_tokens};
 pub use diagnostics::{TopK, entanglement, idealised_margin, top_k};
+pub use direction::{head_weights, legend_margins, reward_components, safety_direction};
 pub use divergence::{dpo_alpha_loss, dpo_js_loss};
 pub use dpo::{
     discopop_loss, dpo_loss, dpo_shift_loss, dpop_loss, exo_pair_loss, ld_dpo_loss, odpo_loss, r_dpo_loss,
@@ -47,5 +50,6 @@ pub use registry::{ListLoss, PairLoss, SingleLoss};
 pub use reward::{Margin, attribute_loss, bradley_terry_loss};
 pub use single::{SingleLogps, SingleOutput, bco_unpaired_loss, dro_loss, dro_value_loss, kto_loss};
 pub use slic::{hinge_loss, slic_hf_loss};
+pub use sparse::{MaskHead, MaskedSums, activation_masks, first_mask_heads, learned_masks, mapo_loss, sparse_po_loss};
 pub use token::{GradientOutput, TokenLogps, grpo_loss, nash_md_loss, ppo_loss, rloo_loss, value_loss};
 pub use transport::{aot_loss, aot_unpaired_loss, dove_loss};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     Error, ListLogps, ListOutput, LossOutput, PairLogps, Result, SingleLogps, SingleOutput, anchored::*, cringe::*,
-    divergence::*, dpo::*, ipo::*, likelihood::*, list::*, single::*, slic::*, transport::*,
+    divergence::*, dpo::*, ipo::*, likelihood::*, list::*, single::*, slic::*, sparse::*, transport::*,
 };
 
 /// Writes a choice, its names, its keys and its calls from one list.
@@ -84,6 +84,8 @@ losses! {
     RewardGap = "reward_gap", reward_gap_loss(beta, eta), reference;
     RewardGapKl = "reward_gap_kl", reward_gap_kl_loss(beta, eta), reference;
     Cringe = "cringe", cringe_loss(alpha, tau, margin, k), policy;
+    Mapo = "mapo", mapo_loss(beta), reference;
+    SparsePo = "sparse_po", sparse_po_loss(beta, lambda, heads, mask_decay), reference;
     Dove = "dove", dove_loss(beta), reference;
     Aot = "aot", aot_loss(beta, label_smoothing), reference;
     AotUnpaired = "aot_unpaired", aot_unpaired_loss(beta, label_smoothing), reference;
@@ -135,6 +137,11 @@ impl PairLoss {
     /// Returns whether the judge's scores are read.
     pub fn needs_scores(&self) -> bool {
         matches!(self, Self::Odpo { .. } | Self::RewardGap { .. } | Self::RewardGapKl { .. } | Self::Dove { .. })
+    }
+
+    /// Returns whether tokens are weighed by masks, and so what the reference computes at each of them.
+    pub fn needs_masks(&self) -> bool {
+        matches!(self, Self::Mapo { .. } | Self::SparsePo { .. })
     }
 
     /// Returns whether answers are matched with others of the step, so that all of its log-probabilities must be known.

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use crate::{Error, Result, error::not_negative};
 
-/// What a pair's margin does; margins are at least 0, in the unit of the scores.
+/// What a pair's margin does; margins are in the unit of the scores, and at least 0 where they scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Margin {
     /// Chosen must lead by it: `−log σ(s⁺ − s⁻ − m)` (Llama 2, <https://arxiv.org/abs/2307.09288>).

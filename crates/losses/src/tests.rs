@@ -5,16 +5,18 @@
 
 mod closed_form;
 mod cringe;
+mod direction;
 mod list;
 mod reward;
 mod single;
+mod sparse;
 mod token;
 mod transport;
 
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, LossOutput, PairLogps, PairLoss, Result, dpo_loss, ipo_loss};
+use crate::{Error, LossOutput, MaskedSums, PairLogps, PairLoss, Result, dpo_loss, ipo_loss};
 
 /// Vectors of a batch: one number a pair.
 #[derive(Clone)]
@@ -52,7 +54,12 @@ fn compute(loss: &PairLoss, batch: &Batch, kind: Kind) -> Computed {
     let matched = [2.5, -1.5].map(|value| chosen.detach().full_like(value));
     let (sign, terms) = (chosen.detach().ones_like(), &rejected * -0.1);
     let tails = [&chosen, &rejected, &ref_chosen, &ref_rejected].map(|sum| sum * 0.4);
+    let masked = [(&chosen, &ref_chosen), (&rejected, &ref_rejected)].map(|(policy, held)| (policy - held) * 0.6);
+    let divergences = [&chosen, &rejected].map(|policy| policy * -0.05);
+    let masks = [&chosen_tokens, &rejected_tokens].map(|tokens| tokens.to_kind(kind) * 0.3);
+    let masked = MaskedSums { ratios: masked.each_ref(), divergences: divergences.each_ref(), masks: masks.each_ref() };
     let mut inputs = PairLogps::new(&chosen, &rejected)
+        .with_masked(masked)
         .with_reference(&ref_chosen, &ref_rejected)
         .with_tokens(&chosen_tokens, &rejected_tokens)
         .with_scores(&chosen_scores, &rejected_scores)
@@ -167,7 +174,7 @@ fn every_loss() -> Vec<PairLoss> {
         "n" => 4.0,
         "tau" => 0.5,
         "lambda" => 0.7,
-        "k" => 2.0,
+        "k" | "heads" => 2.0,
         _ => 0.07,
     };
     let build = |(name, keys, _): &(&str, &[&str], bool)| {

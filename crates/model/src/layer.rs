@@ -52,6 +52,11 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// Returns the sum with what is waiting.
+    pub(crate) fn sum(&self) -> Tensor {
+        self.more.as_ref().map_or_else(|| self.x.shallow_clone(), |more| &self.x + more)
+    }
+
     /// Adds what is waiting and returns the normalised sum.
     pub(crate) fn normed(&mut self, weight: &Tensor, eps: f64) -> Tensor {
         let Some(more) = self.more.take() else {

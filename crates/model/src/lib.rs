@@ -26,5 +26,5 @@ pub use folder::{load, publish_folder, save};
 pub use llama::{Llama, sequence_logprobs};
 pub use lora::{Adapter, DropoutKey, LoraConfig};
 pub use peft::{AdapterFolder, open, publish_adapter, read_adapter};
-pub use sequences::{SPREAD_ROWS, SequenceBatch, sequence_ratings, sequence_scores};
+pub use sequences::{SPREAD_ROWS, SequenceBatch, sequence_ratings, sequence_scores, sequence_states};
 pub use weights::Weights;

@@ -120,6 +120,11 @@ impl Llama {
     ///
     /// Attention is causal over whole rows: rows shorter than T are padded on the right, where nothing real looks.
     pub fn hidden(&self, ids: &Tensor) -> Tensor {
+        self.hidden_layers(ids, &mut |_| {})
+    }
+
+    /// As [`Self::hidden`], and shows `each` the residual stream `[B, T, H]` after every layer, from the first on.
+    pub(crate) fn hidden_layers(&self, ids: &Tensor, each: &mut dyn FnMut(&Stream)) -> Tensor {
         let (tokens, kind, device) = (ids.size()[1], self.embedding.kind(), ids.device());
         let rope = self.rope.at(&Tensor::arange(tokens, (Kind::Int64, device)));
         let whole = kind == Kind::BFloat16 && device == tch::Device::Cpu && tokens <= WHOLE_TOKENS;
@@ -128,8 +133,14 @@ impl Llama {
         let mut stream = self.embed(ids);
         for layer in &self.layers {
             layer.forward(&mut stream, &pass, None);
+            each(&stream);
         }
         stream.normed(&self.norm, self.config.rms_norm_eps)
+    }
+
+    /// Returns the head's matrix, `[V, H]`, or `[labels, H]` of a reward model.
+    pub fn head_weight(&self) -> &Tensor {
+        &self.head
     }
 
     /// Computes the head's output of hidden states `[.., H]`: logits `[.., V]`, or scores `[.., 1]`, in the weights' kind.

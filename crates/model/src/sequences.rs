@@ -75,6 +75,14 @@ impl SequenceBatch {
         hidden.view([-1, width]).index_select(0, &self.rows)
     }
 
+    /// As [`Self::hidden_rows`], with the residual stream after every layer, `[N, L, H]`.
+    pub fn layer_rows(&self, model: &Llama) -> (Tensor, Tensor) {
+        let pick = |states: &Tensor| states.view([-1, states.size()[2]]).index_select(0, &self.rows);
+        let mut layers = Vec::new();
+        let last = model.hidden_layers(&self.ids, &mut |stream| layers.push(pick(&stream.sum())));
+        (pick(&last), Tensor::stack(&layers, 1))
+    }
+
     /// Computes log π(token) in nats of every completion token from [`Self::hidden_rows`], float32 `[N]`.
     pub fn logprobs_of(&self, model: &Llama, rows: &Tensor) -> Tensor {
         sequence_logprobs(model, rows, &self.targets)
@@ -159,6 +167,11 @@ pub fn sequence_scores(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
 
 /// Computes what a score head gives for each sequence from its last token, float32 `[B, labels]`.
 pub fn sequence_ratings(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
+    model.head(&sequence_states(model, sequences)).to_kind(Kind::Float)
+}
+
+/// Computes the last hidden state of each sequence's last token, `[B, H]` in the weights' kind.
+pub fn sequence_states(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
     let device = model.device();
     let width = sequences.iter().map(Vec::len).max().unwrap_or(1);
     let mut ids = vec![0i64; sequences.len() * width];
@@ -170,6 +183,5 @@ pub fn sequence_ratings(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
     let ids = Tensor::from_slice(&ids).to_device(device).view([sequences.len() as i64, width as i64]);
     let hidden = model.hidden(&ids);
     let size = hidden.size()[2];
-    let last = hidden.view([-1, size]).index_select(0, &Tensor::from_slice(&last).to_device(device));
-    model.head(&last).to_kind(Kind::Float)
+    hidden.view([-1, size]).index_select(0, &Tensor::from_slice(&last).to_device(device))
 }

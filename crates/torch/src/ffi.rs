@@ -41,6 +41,14 @@ unsafe extern "C" {
         limits: *const i64,
         out: *mut Raw,
     ) -> *mut c_char;
+    pub(crate) fn joust_divergence(
+        rows: Raw,
+        weight: Raw,
+        held: Raw,
+        held_weight: Raw,
+        logits: i64,
+        out: *mut Raw,
+    ) -> *mut c_char;
     pub(crate) fn joust_compute_copy(
         copy: Raw,
         masters: *const Raw,

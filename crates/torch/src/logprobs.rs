@@ -1,4 +1,4 @@
-//! Log-probs from hidden rows without whole logits.
+//! Log-probs and divergences from hidden rows without whole logits.
 
 use tch::{Kind, Tensor};
 
@@ -36,6 +36,27 @@ pub fn logprobs(rows: &Tensor, weight: &Tensor, targets: &Tensor, limits: Limits
     let [out] = ffi::own("logprobs", |out| {
         // SAFETY: the tensors and the two limits outlive the call and `out` has room for one.
         unsafe { ffi::joust_logprobs(ffi::raw(rows), ffi::raw(weight), ffi::raw(targets), limits.as_ptr(), out) }
+    })?;
+    Ok(out)
+}
+
+/// Computes `Σ_v q(v)·(log q(v) − log p(v))` in nats of each row, float32 `[N]`: p of rows `[N, H]` under the output matrix `[V, H]`, q of rows under a
+/// matrix of their own, which carry no gradient.
+///
+/// A few rows are computed at a time, and again for the gradient, so that no more than `slice` logits of p and as many of q are held at once.
+///
+/// # Errors
+/// [`crate::Error::Cpp`] if the shapes do not fit.
+pub fn divergence([rows, weight]: [&Tensor; 2], held: [&Tensor; 2], slice: i64) -> Result<Tensor> {
+    if !native(rows) {
+        let log = |rows: &Tensor, weight: &Tensor| rows.linear(weight, None::<Tensor>).log_softmax(1, Kind::Float);
+        let (log_p, log_q) = (log(rows, weight), log(held[0], held[1]).detach());
+        return Ok((log_q.exp() * (log_q - log_p)).sum_dim_intlist(1i64, false, Kind::Float));
+    }
+    let [p_rows, p_weight, q_rows, q_weight] = [rows, weight, held[0], held[1]].map(ffi::raw);
+    let [out] = ffi::own("divergence", |out| {
+        // SAFETY: the tensors outlive the call and `out` has room for one.
+        unsafe { ffi::joust_divergence(p_rows, p_weight, q_rows, q_weight, slice, out) }
     })?;
     Ok(out)
 }

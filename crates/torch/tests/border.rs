@@ -2,8 +2,8 @@
 //! autograd in float32, and the same bits on each run.
 
 use joust_torch::{
-    Limits, RopeHeads, Step, adamw, add_rms_norm, clear_grad, compute_copy, logprobs, rms_norm, rope, square_sum,
-    swiglu, version,
+    Limits, RopeHeads, Step, adamw, add_rms_norm, clear_grad, compute_copy, divergence, logprobs, rms_norm, rope,
+    square_sum, swiglu, version,
 };
 use tch::{Device::Cpu, Kind, Tensor};
 
@@ -196,6 +196,43 @@ fn logprobs_stay_finite_for_far_logits() {
     assert_eq!(Vec::<f32>::try_from(out.detach()).unwrap(), [0.0, -6e4, -3e4]);
     out.sum(Kind::Float).backward();
     assert_eq!(Vec::<f32>::try_from(weight.grad().view(-1)).unwrap(), [-1.0, 2.0, -1.0]);
+}
+
+#[test]
+fn divergences_do_not_depend_on_their_slices() {
+    let (n, vocab) = (7, 99);
+    for slice in [1 << 20, 3 * 99, 99, 1] {
+        let plain = |x: &[Tensor], held: &[Tensor; 2]| {
+            let log = |x: &Tensor, weight: &Tensor| x.linear(weight, None::<Tensor>).log_softmax(-1, Kind::Float);
+            let q = log(&held[0], &held[1]);
+            (q.exp() * (q - log(&x[0], &x[1]))).sum_dim_intlist(-1i64, false, Kind::Float)
+        };
+        for (kind, tolerance) in KINDS {
+            // The reference may be narrower or wider than the policy.
+            let held = [random(&[n, 16], kind), random(&[vocab, 16], kind)];
+            let inputs = [random(&[n, 24], kind), random(&[vocab, 24], kind)];
+            let fast = |x: &[Tensor]| divergence([&x[0], &x[1]], held.each_ref(), slice).unwrap();
+            check_against(&inputs, tolerance * 2.0, fast, |x| plain(x, &held));
+        }
+        let held = [random(&[n, 16], Kind::Double), random(&[vocab, 16], Kind::Double)];
+        let inputs = [random(&[n, 24], Kind::Double), random(&[vocab, 24], Kind::Double)];
+        check_gradient(&inputs, |x| divergence([&x[0], &x[1]], held.each_ref(), slice).unwrap());
+    }
+}
+
+#[test]
+fn a_divergence_is_none_of_equal_models_finite_of_far_ones_and_refuses_two_vocabularies() {
+    let (rows, weight) = (random(&[5, 8], Kind::Float), random(&[11, 8], Kind::Float));
+    let own = divergence([&rows, &weight], [&rows, &weight], 1 << 20).unwrap();
+    assert!(own.abs().max().double_value(&[]) < 1e-6, "{own}");
+    let far = Tensor::from_slice(&[3e4f32, -3e4]).view([2, 1]).set_requires_grad(true);
+    let (one, other) = (Tensor::ones([1, 1], (Kind::Float, Cpu)), Tensor::from_slice(&[-3e4f32, 3e4]).view([2, 1]));
+    let out = divergence([&one, &far], [&one, &other], 1 << 20).unwrap();
+    assert_eq!(out.double_value(&[0]), 6e4);
+    out.sum(Kind::Float).backward();
+    assert_eq!(Vec::<f32>::try_from(far.grad().view(-1)).unwrap(), [1.0, -1.0]);
+    let error = divergence([&rows, &weight], [&rows, &weight.narrow(0, 0, 9)], 1 << 20).expect_err("refused");
+    assert!(error.to_string().contains("expected one vocabulary, got 11 and 9 tokens"), "{error}");
 }
 
 #[test]

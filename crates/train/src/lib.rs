@@ -13,6 +13,7 @@ mod foresight;
 mod gradient;
 
 mod list;
+mod masks;
 mod master;
 mod optimizer;
 mod pair;
@@ -31,6 +32,7 @@ mod trainer;
 pub use average::Average;
 pub use checkpoint::{Checkpoint, Restored, Shard, Written, latest, list, prune};
 pub use error::{Error, Result};
+pub use masks::{Traces, mask_heads};
 pub use master::{Master, Settings, Update};
 pub use optimizer::{AdafactorParams, AdamWParams, Optimizer, OptimizerParams, RmsPropParams};
 pub use past::Past;

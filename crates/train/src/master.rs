@@ -233,7 +233,7 @@ impl Master {
     pub fn training_model(&self, micro_batch: u32) -> Result<Llama> {
         let step = self.optimizer.updates;
         let dropout = self.base.as_ref().map(|base| DropoutKey { seed: base.seed, step, micro_batch });
-        self.decoder(self.read(&|key| self.sink(key))?, dropout)
+        self.decoder(self.tensors()?, dropout)
     }
 
     /// Builds a model of other weights than the masters, in the config's kind; an adapter's on the shared base.
@@ -255,7 +255,11 @@ impl Master {
         self.reducer.as_ref().and_then(|reducer| reducer.sink(key))
     }
 
-    /// Returns what the model computes with.
+    /// Returns what is computed with, in the config's kind; gradients reach the masters.
+    pub(crate) fn tensors(&self) -> Result<Weights> {
+        self.read(&|key| self.sink(key))
+    }
+
     fn read<'s>(&self, sink: &dyn Fn(&str) -> Option<(&'s Sink, i64)>) -> Result<Weights> {
         self.refresh();
         let mut read = BTreeMap::new();

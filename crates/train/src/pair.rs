@@ -1,10 +1,11 @@
 //! Losses on preference pairs.
 
 use joust_core::{Example, Player, Target};
-use joust_losses::{LossOutput, PairLogps, PairLoss};
+use joust_losses::{LossOutput, MaskedSums, PairLogps, PairLoss};
+use joust_model::{Llama, SequenceBatch};
 use tch::{Kind, Tensor};
 
-use crate::{Result, sums::Sums, trainer::Micro};
+use crate::{Result, masks, sums::Sums, trainer::Micro};
 
 /// Says what an example lacks to be a pair.
 pub(crate) fn problem(loss: &PairLoss, example: &Example) -> Option<String> {
@@ -43,11 +44,12 @@ struct Extras {
     signs: Option<[Tensor; 2]>,
     token_terms: Option<Tensor>,
     tails: Option<[[Tensor; 2]; 2]>,
+    masked: Option<[[Tensor; 2]; 3]>,
 }
 
 impl Extras {
     /// Gathers what is there and read.
-    fn of(loss: &PairLoss, micro: &Micro<'_>) -> Self {
+    fn of(loss: &PairLoss, micro: &Micro<'_>, sums: &mut Sums) -> Self {
         let examples = || micro.examples();
         let sides = |values: &[[f64; 2]]| [0, 1].map(|i: usize| micro.column(values.iter().map(|values| values[i])));
         let scores = |i: usize| micro.column(examples().map(|e| e.answers[i].score.unwrap_or_default()));
@@ -60,6 +62,7 @@ impl Extras {
             signs: (!micro.coupled.signs.is_empty()).then(|| sides(&micro.coupled.signs)),
             token_terms: micro.token_terms.as_ref().map(|terms| side(&micro.sequences.means(terms), 1)),
             tails: tails(loss, micro),
+            masked: masks::sums(micro, sums).map(|sums| sums.map(|sums| [0, 1].map(|i| side(&sums, i)))),
         }
     }
 
@@ -84,6 +87,10 @@ impl Extras {
         }
         if let Some([policy, reference]) = &self.tails {
             inputs = inputs.with_tails(policy.each_ref(), reference.each_ref());
+        }
+        if let Some([ratios, divergences, masks]) = &self.masked {
+            let [ratios, divergences, masks] = [ratios, divergences, masks].map(|sides| sides.each_ref());
+            inputs = inputs.with_masked(MaskedSums { ratios, divergences, masks });
         }
         inputs
     }
@@ -114,7 +121,7 @@ pub(crate) fn loss(loss: &PairLoss, micro: &Micro<'_>, sums: &mut Sums) -> Resul
     if let Some([chosen, rejected]) = &reference {
         inputs = inputs.with_reference(chosen, rejected);
     }
-    let extras = Extras::of(loss, micro);
+    let extras = Extras::of(loss, micro, sums);
     let output = loss.compute(&extras.add_to(inputs))?;
     record(sums, &output, &policy, reference.as_ref());
     Ok(output.per_pair.sum(Kind::Float) / micro.totals.examples)
@@ -137,6 +144,13 @@ fn tails(loss: &PairLoss, micro: &Micro<'_>) -> Option<[[Tensor; 2]; 2]> {
         [0, 1].map(|side| sums.select(1, side).contiguous())
     };
     Some([sides(micro.logprobs), sides(&reference)])
+}
+
+/// Computes [`joust_losses::cringe_tokens`] of every completion token, float32 `[N]`; carries the gradient and holds all logits until it is
+/// taken.
+pub(crate) fn cringe_terms(model: &Llama, sequences: &SequenceBatch, rows: &Tensor, k: i64) -> Tensor {
+    let logits = model.head(rows).to_kind(Kind::Float);
+    joust_losses::cringe_tokens(&logits, sequences.targets(), k.min(logits.size()[1] - 1))
 }
 
 /// Adds one micro-batch to the sums of the step; names and meanings are those of TRL's online DPO trainer.

@@ -12,7 +12,9 @@ use crate::{
     Error, Master, Ranks, Reasons, Result, Update,
     background::Background,
     coupling::{Coupled, couple},
-    gradient, list, pair,
+    gradient, list,
+    masks::{Masked, Traces},
+    pair,
     reducer::Reducer,
     single,
     sums::{Sums, Totals},
@@ -42,12 +44,14 @@ pub struct Prepared {
     pub foreign: Vec<Foreign>,
     /// Tokens of the reason's prompt and of the reason, where one is trained on.
     pub reason: Option<(Vec<u32>, Vec<u32>)>,
+    /// What the reference computes at each token beside its log-prob, for losses that weigh tokens.
+    pub traces: Option<Traces>,
 }
 
 impl Prepared {
     /// Starts from what every loss reads.
     pub fn new(example: Example, known: Vec<Known>) -> Self {
-        Self { example, known, foreign: Vec::new(), reason: None }
+        Self { example, known, foreign: Vec::new(), reason: None, traces: None }
     }
 }
 
@@ -83,6 +87,8 @@ pub struct Trainer {
     pub master: Master,
     /// The critic's, for objectives that have one: a decoder with a scalar head.
     pub critic: Option<Master>,
+    /// The heads of learned masks, for the loss that has such: [`crate::mask_heads`].
+    pub masks: Option<Master>,
     /// Which share of a step's pairs is trained; `None` trains all.
     pub keep: Option<Keep>,
     /// Whether pairs are weighed by how probable the policy finds both answers now (WPO, <https://arxiv.org/abs/2406.11827>).
@@ -113,6 +119,8 @@ pub(crate) struct Micro<'a> {
     pub(crate) aligned: Option<Tensor>,
     /// Cringe's terms of all tokens, `[N]`, where the loss reads them; carry the gradient.
     pub(crate) token_terms: Option<Tensor>,
+    /// Masks and divergences of all tokens, where the loss reads them.
+    pub(crate) masked: Option<Masked>,
 }
 
 impl Micro<'_> {
@@ -198,6 +206,7 @@ impl Objective {
             coupled: &coupled[0],
             aligned: None,
             token_terms: None,
+            masked: None,
         };
         self.loss(&micro, &mut Sums::default())
     }
@@ -215,6 +224,7 @@ impl Trainer {
         Self {
             master,
             critic: None,
+            masks: None,
             keep: None,
             wpo: false,
             reasons: None,
@@ -234,12 +244,16 @@ impl Trainer {
 
     /// Lists the trained weights with the prefix of their names in a checkpoint.
     pub fn masters(&self) -> Vec<(&'static str, &Master)> {
-        std::iter::once(("", &self.master)).chain(self.critic.as_ref().map(|critic| ("critic.", critic))).collect()
+        let others = [("critic.", &self.critic), ("masks.", &self.masks)];
+        let others = others.into_iter().filter_map(|(prefix, master)| Some((prefix, master.as_ref()?)));
+        std::iter::once(("", &self.master)).chain(others).collect()
     }
 
     /// As [`Self::masters`], to be written.
     pub fn masters_mut(&mut self) -> Vec<(&'static str, &mut Master)> {
-        std::iter::once(("", &mut self.master)).chain(self.critic.as_mut().map(|critic| ("critic.", critic))).collect()
+        let others = [("critic.", &mut self.critic), ("masks.", &mut self.masks)];
+        let others = others.into_iter().filter_map(|(prefix, master)| Some((prefix, master.as_mut()?)));
+        std::iter::once(("", &mut self.master)).chain(others).collect()
     }
 
     /// Computes once what the objective needs of each example before its first epoch, in the given micro-batches.
@@ -278,10 +292,11 @@ impl Trainer {
         for examples in micro_batches.into_iter().filter(|examples| !examples.is_empty()) {
             let _permit = self.device.acquire();
             let sequences = layout(examples.iter(), &self.device);
-            let held_to = match reference {
-                Some(reference) => Vec::<f32>::try_from(sequences.token_logprobs(reference))?,
-                None => Vec::new(),
+            let (held_to, traces) = match reference {
+                Some(reference) => self.held(reference, &sequences, &examples)?,
+                None => Default::default(),
             };
+            let mut traces = traces.into_iter();
             let values = match &self.critic {
                 Some(critic) => Vec::<f32>::try_from(sequences.token_values(&critic.model()?))?,
                 None => Vec::new(),
@@ -295,7 +310,7 @@ impl Trainer {
             };
             let mut prepare = |example: Example| {
                 let known = example.answers.iter().map(|answer| known(answer.token_ids.len())).collect();
-                Prepared::new(example, known)
+                Prepared { traces: traces.next(), ..Prepared::new(example, known) }
             };
             prepared.push(examples.into_iter().map(&mut prepare).collect::<Vec<_>>());
         }
@@ -367,9 +382,9 @@ impl Trainer {
         let _permit = device.acquire();
         let update = self.master.update();
         let Some(update) = self.kept(update)? else { return Ok(None) };
-        if let Some(critic) = &mut self.critic {
-            let update = critic.update();
-            self.kept(update)?;
+        let others = [self.critic.as_mut().map(Master::update), self.masks.as_mut().map(Master::update)];
+        for other in others.into_iter().flatten() {
+            self.kept(other)?;
         }
         Ok(Some(update))
     }
@@ -422,11 +437,15 @@ impl Trainer {
         let logprobs = sequences.logprobs_of(&policy, &rows);
         mismatch(batch, &logprobs, sums);
         let token_terms = match self.objective {
-            Objective::Pair(PairLoss::Cringe { k, .. }) => Some(cringe_terms(&policy, &sequences, &rows, k as i64)),
+            Objective::Pair(PairLoss::Cringe { k, .. }) => {
+                Some(pair::cringe_terms(&policy, &sequences, &rows, k as i64))
+            }
             _ => None,
         };
         let aligned = self.wpo.then(|| sequences.means(&(logprobs.detach() - sequences.spreads(&policy, &rows))).exp());
-        let micro = Micro { batch, sequences: &sequences, logprobs: &logprobs, totals, coupled, aligned, token_terms };
+        let masked = self.masked(&policy, &rows, batch)?;
+        let micro =
+            Micro { batch, sequences: &sequences, logprobs: &logprobs, totals, coupled, aligned, token_terms, masked };
         let loss = self.objective.loss(&micro, sums)?;
         let loss = match (&self.objective, &self.critic) {
             (Objective::Gradient(kind), Some(critic)) => {
@@ -462,11 +481,4 @@ fn mismatch(batch: &[Prepared], logprobs: &Tensor, sums: &mut Sums) {
     let behavior: Vec<f32> = answers().flat_map(|answer| answer.behavior_logprobs.iter().copied()).collect();
     let apart = logprobs.detach() - Tensor::from_slice(&behavior).to_device(logprobs.device());
     sums.add("sampling/mismatch_kl", &(apart.expm1() - apart));
-}
-
-/// Computes [`joust_losses::cringe_tokens`] of every completion token, float32 `[N]`; carries the gradient and holds all logits until it is
-/// taken.
-fn cringe_terms(model: &Llama, sequences: &SequenceBatch, rows: &Tensor, k: i64) -> Tensor {
-    let logits = model.head(rows).to_kind(Kind::Float);
-    joust_losses::cringe_tokens(&logits, sequences.targets(), k.min(logits.size()[1] - 1))
 }

@@ -43,6 +43,8 @@ pub enum Command {
     Sft(TrainArgs),
     /// Train a reward model on prompt/chosen/rejected (Bradley-Terry).
     TrainReward(TrainArgs),
+    /// Turn the labelled pairs of many users into prompts that show what their user prefers (FSPO).
+    FewShot(FewShotArgs),
     /// Answer prompts with a model.
     Sample(SampleArgs),
     /// Compare two models on prompts under a judge.
@@ -162,6 +164,22 @@ pub struct TrainArgs {
     /// Override a key; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
+}
+
+/// Arguments of `joust few-shot`.
+#[derive(Debug, clap::Args)]
+pub struct FewShotArgs {
+    /// JSONL or Parquet with `user`, `prompt`, `chosen` and `rejected`.
+    pub pairs: PathBuf,
+    /// The file to write: JSONL that `joust sft`, `joust train-reward` and `joust run` read.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Pairs of the same user that come before each prompt.
+    #[arg(long, short = 'n', default_value_t = 4)]
+    pub shots: u32,
+    /// Seed of which pairs are shown.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
 }
 
 /// Arguments of `joust sample`.

@@ -7,6 +7,7 @@ mod doctor;
 mod eval;
 mod evaluation;
 mod export;
+mod few_shot;
 mod games;
 mod learned;
 mod model;
@@ -50,6 +51,7 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::Rank(args) => rank::run(&args),
         Command::Sft(args) => sft::run(&args),
         Command::TrainReward(args) => reward::run(&args),
+        Command::FewShot(args) => few_shot::run(&args),
         Command::Sample(args) => runtime.block_on(sample::run(args)),
         Command::Eval(args) => runtime.block_on(eval::run(args)),
         Command::Presets(args) => presets::run(&args),

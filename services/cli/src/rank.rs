@@ -10,7 +10,7 @@ use joust_config::{
 use joust_learner::{Rank, RankPlace, RankProcesses, serve_rank};
 use joust_model::{Device, Llama};
 use joust_torch::{Join, ProcessGroup, Store};
-use joust_train::{Master, Ranks, Trainer};
+use joust_train::{Master, Ranks, Trainer, mask_heads};
 
 use crate::{
     args::RankArgs,
@@ -56,7 +56,9 @@ fn trainer(
     if keeps_past(run) {
         master.keep_past();
     }
-    let mut trainer = Trainer::new(master, objective(run)?, device.clone());
+    let objective = objective(run)?;
+    let mut trainer = Trainer::new(master, objective, device.clone());
+    trainer.masks = mask_heads(&objective, &model.config, settings, ranks.clone())?;
     trainer.keep = keep(run);
     trainer.skip_not_finite = run.learner.on_nan == OnNan::Skip;
     trainer.reasons = reasons(run, model.tokenizer.clone());

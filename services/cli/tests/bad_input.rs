@@ -95,7 +95,9 @@ fn keys_and_values_are_named_with_the_nearest_key() {
     let bench = Bench::new();
     has(&bench.refused(&["--set", "loss.beeta=0.2"]), &["loss.beeta", "loss.beta"]);
     has(&bench.refused(&["--set", "sampling.top_p=1.5"]), &["sampling.top_p", "1.5"]);
-    has(&bench.refused(&["--set", "loss.name=sparse_po"]), &["loss.name", "sparse_po", "dpo"]);
+    has(&bench.refused(&["--set", "loss.name=sparse"]), &["loss.name", "sparse", "sparse_po"]);
+    let heads = bench.refused(&["--set", "loss={ name = \"sparse_po\", heads = 3 }"]);
+    has(&heads, &["loss.heads", "3", "1 or 2; the default of sparse_po is 1"]);
     has(&bench.refused(&["--set", "feedback.judge=leters"]), &["leters", "letters"]);
 }
 

@@ -275,8 +275,10 @@ pub enum LossName {
     Simpo,
     /// SimPO with an alpha-shaped reward.
     Alphapo,
-    /// SparsePO.
+    /// DPO with learned masks on tokens, SparsePO.
     SparsePo,
+    /// DPO with masks on tokens from the reference's activations, MaPO.
+    Mapo,
     /// Absolute log-likelihoods.
     Asft,
     /// Pairwise Cringe.

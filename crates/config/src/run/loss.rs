@@ -35,6 +35,8 @@ pub enum Domain {
     Share,
     /// In [0, 1].
     Fraction,
+    /// 1 or 2.
+    OneOrTwo,
     /// Whole, from 2 to 999.
     Count,
     /// Whole, from 1 to 999.
@@ -163,7 +165,7 @@ const fn list(name: LossName, keys: &'static [LossKey]) -> LossSpec {
 const EPSILON: LossKey = key("epsilon", 0.2, Domain::Positive);
 
 /// Every loss that runs, with its hyper-parameters and their defaults.
-pub const LOSSES: [LossSpec; 50] = [
+pub const LOSSES: [LossSpec; 52] = [
     spec(LossName::Dpo, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
     spec(LossName::Ipo, &[beta(1.0)]),
     spec(LossName::IpoAvg, &[beta(0.1)]),
@@ -207,6 +209,16 @@ pub const LOSSES: [LossSpec; 50] = [
             key("k", 5.0, Domain::Some),
         ],
     )),
+    spec(LossName::Mapo, &[beta(0.1)]),
+    spec(
+        LossName::SparsePo,
+        &[
+            beta(0.1),
+            key("lambda", 1e-3, Domain::NotNegative),
+            key("heads", 1.0, Domain::OneOrTwo),
+            key("mask_decay", 0.01, Domain::NotNegative),
+        ],
+    ),
     scored(LossName::Dove, &[beta(0.1)]),
     alone(list(LossName::Raft, &[key("n", 1.0, Domain::Some)])),
     spec(LossName::Aot, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
@@ -245,7 +257,7 @@ pub const LOSSES: [LossSpec; 50] = [
 ];
 
 /// Meaning of each key, whatever the loss.
-const MEANINGS: [(&str, &str); 16] = [
+const MEANINGS: [(&str, &str); 18] = [
     (
         "beta",
         "How tightly the policy is held to the reference, per nat; for losses without a reference, the scale of the reward. Near 0 \
@@ -259,6 +271,8 @@ const MEANINGS: [(&str, &str); 16] = [
     ("tau", "Temperature of the mixture of the two forms; of `cringe` of the gate, in nats"),
     ("margin", "Lead of chosen in nats at which a pair counts half"),
     ("k", "Most probable tokens that a rejected token is pushed below"),
+    ("heads", "Masks of a token: 1 that log-ratio and divergence share, 2 for one each"),
+    ("mask_decay", "Weight decay of what makes the masks; what trains the policy has its own"),
     ("epsilon", "The ratio of new to old probability counts only within 1 - epsilon and 1 + epsilon"),
     ("epsilon_value", "How far a value may move from the one before and still count, in the unit of the reward"),
     ("vf_coef", "Weight of the critic's loss"),
@@ -281,6 +295,7 @@ impl Domain {
                 Self::Fraction => (0.0..=1.0).contains(&value),
                 Self::Any => true,
                 Self::Some => (1.0..1000.0).contains(&value) && value.fract() == 0.0,
+                Self::OneOrTwo => value == 1.0 || value == 2.0,
                 Self::Count => (2.0..1000.0).contains(&value) && value.fract() == 0.0,
             }
     }
@@ -296,6 +311,7 @@ impl Domain {
             Self::Fraction => "a number of at least 0 and at most 1",
             Self::Any => "a number",
             Self::Some => "a whole number of at least 1 and below 1000",
+            Self::OneOrTwo => "1 or 2",
             Self::Count => "a whole number of at least 2 and below 1000",
         }
     }

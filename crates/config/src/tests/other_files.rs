@@ -90,6 +90,28 @@ fn reward_files_resolve_and_come_back() {
 }
 
 #[test]
+fn a_reward_file_does_one_thing_and_has_the_data_for_it() {
+    for (sets, reason) in [
+        (vec!["loss.margin=legend"], "write data.safety"),
+        (vec!["data.safety=safety.jsonl"], "only loss.margin = \"legend\" reads it"),
+        (vec!["loss.components=4"], "loss.components takes the place of training; write one of the two keys"),
+        (vec!["loss={ components = 4, combine = true }"], "loss.combine = set in --set"),
+        (vec!["loss={ combine = true, center_rewards_coefficient = 0.1 }"], "loss.center_rewards_coefficient = 0.1"),
+        (vec!["loss={ attributes = [\"joy\"], components = 4 }"], "loss.attributes regresses on ratings"),
+        (vec!["loss={ components = 4 }", "data.safety=safety.jsonl"], "data.safety = set"),
+    ] {
+        let text = refusal::<RewardFile>(REWARD, &sets);
+        assert!(text.contains(reason), "{sets:?}: {text}");
+    }
+    let legend: Resolved<RewardFile> =
+        read(REWARD, &["loss.margin=legend", "data.safety=safety.jsonl"]).expect("valid");
+    assert!(legend.run.data.safety.is_some_and(|path| path.ends_with("safety.jsonl")));
+    let alone = ["loss.components=4", "loss.margin=none", "loss.center_rewards_coefficient=0"];
+    let components: Resolved<RewardFile> = read(REWARD, &alone).expect("valid");
+    assert_eq!(components.run.loss.components, 4);
+}
+
+#[test]
 fn deployment_files_resolve() {
     let least: Resolved<Deployment> = read("schema = 1", &[]).expect("valid");
     assert_eq!(least.run, Deployment::default());

@@ -38,6 +38,15 @@ impl OptimizerParams {
     pub(crate) fn reads_whole_weights(&self) -> bool {
         matches!(self, Self::Adafactor(_))
     }
+
+    /// Returns the same with another weight decay.
+    pub fn with_weight_decay(self, weight_decay: f64) -> Self {
+        match self {
+            Self::AdamW(params) => Self::AdamW(AdamWParams { weight_decay, ..params }),
+            Self::RmsProp(params) => Self::RmsProp(RmsPropParams { weight_decay, ..params }),
+            Self::Adafactor(params) => Self::Adafactor(AdafactorParams { weight_decay, ..params }),
+        }
+    }
 }
 
 /// Tensors by the name of their weight.

@@ -1,5 +1,8 @@
-//! `joust train-reward`: a reward model from preference pairs by the Bradley-Terry loss, or from rated answers by regression.
+//! `joust train-reward`: a reward model from preference pairs by the Bradley-Terry loss, from rated answers by regression, or from heads that need no
+//! training.
 
+mod heads;
+mod legend;
 mod pairs;
 mod ratings;
 
@@ -24,23 +27,35 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     ensure!(!out.exists(), "output folder {} exists; remove it or set output.dir", out.display());
     optim::set_threads(file.learner.optim.threads);
     let tokenizer = Tokenizer::open(&file.model.base)?;
-    let (config, weights) = start(&file, &tokenizer)?;
-    let train = if file.loss.attributes.is_empty() { pairs::train } else { ratings::train };
-    let master = train(&file, &tokenizer, (&config, &weights))?;
+    let (config, weights) = match &file.loss {
+        loss if loss.components > 0 => heads::decompose(&file, &tokenizer)?,
+        loss if loss.combine => heads::combine(&file, &tokenizer)?,
+        loss => {
+            let train = if loss.attributes.is_empty() { pairs::train } else { ratings::train };
+            let (config, weights) = start(&file, &tokenizer)?;
+            let master = train(&file, &tokenizer, (&config, &weights))?;
+            (config, master.weights)
+        }
+    };
     if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent)?;
     }
     let stored = config.with_dtype(crate::model::dtype(file.model.dtype));
-    publish_folder(out, &file.model.base, &stored, &master.weights)?;
+    publish_folder(out, &file.model.base, &stored, &weights)?;
     println!("reward model written to {} ({} parameters)", out.display(), stored.parameters());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens the base; a language model gets a head that starts at zero, so that the first scores are equal.
-fn start(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<(ModelConfig, Weights)> {
+/// Opens the base, to be computed with in float32.
+fn open(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<(ModelConfig, Weights)> {
     let (config, weights) = load_model(&file.model.base)?;
     tokenizer.check_embedding(config.vocab_size as usize)?;
-    let config = config.with_dtype(Dtype::Float32);
+    Ok((config.with_dtype(Dtype::Float32), weights.to_kind(tch::Kind::Float)))
+}
+
+/// Opens the base; a language model gets a head that starts at zero, so that the first scores are equal.
+fn start(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<(ModelConfig, Weights)> {
+    let (config, weights) = open(file, tokenizer)?;
     let attributes = &file.loss.attributes;
     if config.head == Head::CausalLm {
         return Ok(crate::model::rated(config, &weights, tokenizer.pad_id(), attributes));

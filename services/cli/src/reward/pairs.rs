@@ -7,13 +7,22 @@ use joust_losses::Margin;
 use joust_model::{Device, ModelConfig, Weights, sequence_scores};
 use joust_train::{Master, RewardLoss, RewardPair, reward_step};
 
-use super::{report, train_loop};
+use super::{legend, report, train_loop};
 use crate::sft::on_error;
 
 /// A pair with what it is split by.
-struct Pair {
-    sequences: RewardPair,
+pub(super) struct Pair {
+    /// Its answered prompts.
+    pub(super) sequences: RewardPair,
     prompt: String,
+}
+
+/// Reads the pairs, to train on and held out.
+pub(super) fn read(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<(Vec<Pair>, Vec<Pair>)> {
+    let (preferences, skipped) = read_preferences(&file.data.train, on_error(file.data.on_error))?;
+    report(skipped);
+    let pairs = tokenize(tokenizer, &preferences, file)?;
+    Ok(split_by(pairs, |pair| pair.prompt.clone(), file.data.eval_fraction, file.seed)?)
 }
 
 /// Reads the pairs, trains, and measures on those held out.
@@ -22,13 +31,11 @@ pub(super) fn train(
     tokenizer: &Tokenizer,
     start: (&ModelConfig, &Weights),
 ) -> anyhow::Result<Master> {
-    let (preferences, skipped) = read_preferences(&file.data.train, on_error(file.data.on_error))?;
-    report(skipped);
-    let pairs = tokenize(tokenizer, &preferences, file)?;
-    let (train, held) = split_by(pairs, |pair| pair.prompt.clone(), file.data.eval_fraction, file.seed)?;
+    let (mut train, held) = read(file, tokenizer)?;
+    legend::annotate(file, tokenizer, start, &mut train)?;
     let margin = match file.loss.margin {
         MarginUse::None => None,
-        MarginUse::Subtract => Some(Margin::Subtract),
+        MarginUse::Subtract | MarginUse::Legend => Some(Margin::Subtract),
         MarginUse::Scale => Some(Margin::Scale),
     };
     let loss = RewardLoss { center_coefficient: file.loss.center_rewards_coefficient, margin };
@@ -46,7 +53,12 @@ pub(super) fn train(
     Ok(master)
 }
 
-fn tokenize(tokenizer: &Tokenizer, preferences: &[Preference], file: &RewardFile) -> anyhow::Result<Vec<Pair>> {
+/// Encodes what fits `data.max_length`.
+pub(super) fn tokenize(
+    tokenizer: &Tokenizer,
+    preferences: &[Preference],
+    file: &RewardFile,
+) -> anyhow::Result<Vec<Pair>> {
     let (max_length, scaled) = (file.data.max_length as usize, file.loss.margin == MarginUse::Scale);
     let mut pairs = Vec::with_capacity(preferences.len());
     let (mut long, mut equal) = (0, 0);

@@ -63,6 +63,12 @@ pub fn estimate(run: &RunFile, model: &LanguageModel) -> String {
     if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
         training.push(("critic with its moments and gradients", (8 + remembered) * critic + element * parameters));
     }
+    if matches!(run.loss.name, LossName::Mapo | LossName::SparsePo) {
+        let layers = if run.loss.name == LossName::SparsePo { config.num_hidden_layers as u64 } else { 0 };
+        let step = trained * u64::from(run.learner.prompts_per_step) * u64::from(run.sampling.max_new_tokens);
+        let states = step * (layers + 1) * config.hidden_size as u64 * element;
+        training.push(("the reference's states at a step's tokens", states));
+    }
     let sum = |kinds: &[(&str, u64)]| kinds.iter().map(|(_, bytes)| bytes).sum::<u64>();
     let line = |(name, bytes): &(&str, u64)| format!("# {name:<42} {:>10.1} MiB\n", *bytes as f64 / f64::from(1 << 20));
     let lines = |kinds: &[(&str, u64)]| kinds.iter().map(line).collect::<String>();
