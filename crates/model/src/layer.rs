@@ -4,7 +4,7 @@ use joust_torch::{Past, RopeHeads, add_rms_norm, attend_one, can_attend, rms_nor
 use tch::{Kind, Tensor};
 
 use crate::{
-    ModelConfig, Result, Weights,
+    ModelConfig, Packing, Result, Weights,
     cache::LayerCache,
     lora::Parts,
     matrix::{Matrix, Projection, SHAPES},
@@ -43,6 +43,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) padding: Option<&'a Tensor>,
     /// Where new tokens are written in the cache.
     pub(crate) at: i64,
+    /// Where packed tokens stand in their sequences; the stream is then `[1, N, H]`.
+    pub(crate) packing: Option<&'a Packing>,
 }
 
 /// The residual stream and what the last block adds to it; the sum is made together with the next norm.
@@ -121,8 +123,9 @@ impl Layer {
     }
 
     fn attention(&self, x: &Tensor, pass: &Pass<'_>, cache: Option<&LayerCache>) -> Tensor {
-        let (batch, tokens, _) = x.size3().expect("hidden states are [B, T, H]");
         let qkv = self.qkv.linear(x);
+        let qkv = pass.packing.map_or(qkv.shallow_clone(), |packing| packing.spread(&qkv));
+        let (batch, tokens, _) = qkv.size3().expect("hidden states are [B, T, H]");
         let heads = RopeHeads {
             heads: pass.config.num_attention_heads,
             kv_heads: pass.config.num_key_value_heads,
@@ -137,8 +140,9 @@ impl Layer {
             Some(cache) => cache.append(&key, &value, pass.at),
             None => (key, value),
         };
-        let mixed = attend(&query, (&key, &value), pass);
-        self.output.linear(&mixed.transpose(1, 2).reshape([batch, tokens, -1]))
+        let mixed = attend(&query, (&key, &value), pass).transpose(1, 2).reshape([batch, tokens, -1]);
+        let mixed = pass.packing.map_or(mixed.shallow_clone(), |packing| packing.collect(&mixed));
+        self.output.linear(&mixed)
     }
 }
 

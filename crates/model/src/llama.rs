@@ -6,7 +6,7 @@ use joust_torch::Limits;
 use tch::{Kind, Tensor};
 
 use crate::{
-    Adapter, DropoutKey, Head, KvCache, LoraConfig, ModelConfig, Result, Weights,
+    Adapter, DropoutKey, Head, KvCache, LoraConfig, ModelConfig, Packing, Result, Weights,
     cache::LayerCache,
     layer::{Layer, Pass, Stream, WHOLE_TOKENS},
     lora::Parts,
@@ -120,16 +120,26 @@ impl Llama {
     ///
     /// Attention is causal over whole rows: rows shorter than T are padded on the right, where nothing real looks.
     pub fn hidden(&self, ids: &Tensor) -> Tensor {
-        self.hidden_layers(ids, &mut |_| {})
+        self.whole_rows((ids, ids.size()[1]), None, &mut |_| {})
     }
 
-    /// As [`Self::hidden`], and shows `each` the residual stream `[B, T, H]` after every layer, from the first on.
-    pub(crate) fn hidden_layers(&self, ids: &Tensor, each: &mut dyn FnMut(&Stream)) -> Tensor {
-        let (tokens, kind, device) = (ids.size()[1], self.embedding.kind(), ids.device());
+    /// Computes the normalised hidden states `[N, H]` of packed sequences, and shows `each` the residual stream `[1, N, H]` after every layer, from the
+    /// first on.
+    pub(crate) fn hidden_packed(&self, packing: &Packing, each: &mut dyn FnMut(&Stream)) -> Tensor {
+        self.whole_rows((&packing.ids().unsqueeze(0), packing.width()), Some(packing), each).squeeze_dim(0)
+    }
+
+    fn whole_rows(
+        &self,
+        (ids, tokens): (&Tensor, i64),
+        packing: Option<&Packing>,
+        each: &mut dyn FnMut(&Stream),
+    ) -> Tensor {
+        let (kind, device) = (self.embedding.kind(), ids.device());
         let rope = self.rope.at(&Tensor::arange(tokens, (Kind::Int64, device)));
         let whole = kind == Kind::BFloat16 && device == tch::Device::Cpu && tokens <= WHOLE_TOKENS;
         let mask = whole.then(|| Tensor::full([tokens, tokens], f64::NEG_INFINITY, (kind, device)).triu(1));
-        let pass = Pass { config: &self.config, rope, mask, whole, padding: None, at: 0 };
+        let pass = Pass { config: &self.config, rope, mask, whole, padding: None, at: 0, packing };
         let mut stream = self.embed(ids);
         for layer in &self.layers {
             layer.forward(&mut stream, &pass, None);
@@ -191,7 +201,7 @@ impl Llama {
         };
         let mask = cache.mask.as_ref().map(|mask| step_mask(mask, at, tokens));
         let padding = cache.mask.is_some().then_some(&cache.padding);
-        let pass = Pass { config: &self.config, rope, mask, whole: false, padding, at };
+        let pass = Pass { config: &self.config, rope, mask, whole: false, padding, at, packing: None };
         let mut stream = self.embed(ids);
         for (layer, layer_cache) in self.layers.iter().zip(&cache.layers) {
             layer.forward(&mut stream, &pass, Some(layer_cache));

@@ -1,19 +1,19 @@
-//! Sequences side by side: right padding, the rows that predict completion tokens, and sums by sequence.
+//! Sequences packed for training: the states that predict completion tokens, and sums by sequence.
 
+use joust_torch::RowMap;
 use tch::{Kind, Tensor};
 
-use crate::{Llama, sequence_logprobs};
+use crate::{Llama, Packing, matrix::SHAPES, sequence_logprobs};
 
 /// Rows whose logits are held at once where they are read whole.
 pub const SPREAD_ROWS: i64 = 256;
 
-/// Prompts with completions, padded on the right; masks come from lengths, never from the padding id.
+/// Prompts with completions.
 #[derive(Debug)]
 pub struct SequenceBatch {
-    /// `[B, T]`, int64; padding is id 0, which nothing reads.
-    ids: Tensor,
-    /// Flat positions in `[B·T]` whose hidden state predicts a completion token, `[N]`, int64.
-    rows: Tensor,
+    packing: Packing,
+    /// From packed tokens to the N that predict a completion token.
+    predicting: RowMap,
     /// The predicted ids, `[N]`, int64.
     targets: Tensor,
     /// Sequence of each predicted token, `[N]`, int64.
@@ -23,29 +23,26 @@ pub struct SequenceBatch {
 }
 
 impl SequenceBatch {
-    /// Lays out (prompt ids, completion ids) pairs; every prompt and completion holds at least one id.
+    /// Packs (prompt ids, completion ids) pairs; every prompt and completion holds at least one id. A prompt that neighbours share is computed once.
     pub fn new(sequences: &[(&[u32], &[u32])], device: tch::Device) -> Self {
-        let width = sequences.iter().map(|(p, c)| p.len() + c.len()).max().unwrap_or(1);
-        let mut ids = vec![0i64; sequences.len() * width];
-        let (mut rows, mut targets, mut owners) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, (prompt, completion)) in sequences.iter().enumerate() {
-            let start = index * width;
-            for (slot, id) in ids[start..].iter_mut().zip(prompt.iter().chain(*completion)) {
-                *slot = i64::from(*id);
-            }
-            let first = start + prompt.len() - 1; // the last prompt token predicts the first completion token
-            rows.extend((first..first + completion.len()).map(|row| row as i64));
-            targets.extend(completion.iter().map(|id| i64::from(*id)));
-            owners.extend(std::iter::repeat_n(index as i64, completion.len()));
-        }
+        let (packing, predicting) = Packing::new(sequences, device);
+        let predicting: Vec<(usize, usize)> = predicting.into_iter().enumerate().collect();
+        let targets: Vec<i64> = sequences.iter().flat_map(|(_, c)| c.iter().map(|id| i64::from(*id))).collect();
+        let owner = |(index, (_, completion)): (i64, &(&[u32], &[u32]))| std::iter::repeat_n(index, completion.len());
+        let owners: Vec<i64> = (0i64..).zip(sequences).flat_map(owner).collect();
         let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
         Self {
-            ids: tensor(&ids).view([sequences.len() as i64, width as i64]),
-            rows: tensor(&rows),
+            predicting: RowMap::new(predicting.len(), packing.tokens(), &predicting, device),
+            packing,
             targets: tensor(&targets),
             owners: tensor(&owners),
             lengths: sequences.iter().map(|(_, completion)| completion.len()).collect(),
         }
+    }
+
+    /// Returns the tokens that the model computes.
+    pub fn computed(&self) -> usize {
+        self.packing.tokens()
     }
 
     /// Returns the predicted ids, `[N]`, int64.
@@ -70,17 +67,20 @@ impl SequenceBatch {
 
     /// Computes the last hidden states that predict each completion token, `[N, H]`, sequences one after the other.
     pub fn hidden_rows(&self, model: &Llama) -> Tensor {
-        let hidden = model.hidden(&self.ids); // [B, T, H]
-        let width = hidden.size()[2];
-        hidden.view([-1, width]).index_select(0, &self.rows)
+        self.pick(&model.hidden_packed(&self.packing, &mut |_| {}))
+    }
+
+    /// Takes what predicts completion tokens, `[N, C]`, out of packed tokens.
+    fn pick(&self, states: &Tensor) -> Tensor {
+        self.predicting.sum(states).expect(SHAPES)
     }
 
     /// As [`Self::hidden_rows`], with the residual stream after every layer, `[N, L, H]`.
     pub fn layer_rows(&self, model: &Llama) -> (Tensor, Tensor) {
-        let pick = |states: &Tensor| states.view([-1, states.size()[2]]).index_select(0, &self.rows);
         let mut layers = Vec::new();
-        let last = model.hidden_layers(&self.ids, &mut |stream| layers.push(pick(&stream.sum())));
-        (pick(&last), Tensor::stack(&layers, 1))
+        let last =
+            model.hidden_packed(&self.packing, &mut |stream| layers.push(self.pick(&stream.sum().squeeze_dim(0))));
+        (self.pick(&last), Tensor::stack(&layers, 1))
     }
 
     /// Computes log π(token) in nats of every completion token from [`Self::hidden_rows`], float32 `[N]`.

@@ -13,6 +13,7 @@ mod layers;
 mod logprobs;
 mod masters;
 mod memory;
+mod rows;
 mod store;
 
 pub use adamw::{Step, adamw, square_sum};
@@ -23,6 +24,7 @@ pub use group::{Aborter, Join, Pending, ProcessGroup, Reduce};
 pub use layers::{RopeHeads, add_rms_norm, rms_norm, rope, swiglu};
 pub use logprobs::{Limits, divergence, logprobs};
 pub use masters::{Sink, clear_grad, compute_copy, set_grad, version};
+pub use rows::RowMap;
 
 pub use store::Store;
 

@@ -29,23 +29,26 @@ impl Trainer {
     /// Tells tokens a second and the model's share of the matrix rate (model FLOPs utilisation, PaLM, <https://arxiv.org/abs/2204.02311>, appendix
     /// B) of a step that took so long, over all ranks, which all call it.
     ///
-    /// A token costs 2 operations a weight forward and 4 backward, embeddings that are only looked up not counted; the reference costs one forward.
+    /// Tokens are those of all sequences; a prompt that answers share is computed once, and its operations count once. A token costs 2 a weight forward and 4 backward, embeddings that are only looked up not counted; the reference costs one forward.
     /// The rate is measured once, in the kind that the model computes in.
     ///
     /// # Errors
     /// [`crate::Error::Border`] if a rank is lost.
     pub fn throughput(&mut self, step: &[Vec<Prepared>], epochs: u64, took: Duration) -> Result<StepMetrics> {
-        let answers = |p: &Prepared| {
-            let prompt = p.example.prompt_ids.len();
-            p.example.answers.iter().map(move |answer| prompt + answer.token_ids.len()).sum::<usize>()
+        let count = |p: &Prepared| {
+            let (prompt, answers) = (p.example.prompt_ids.len(), p.example.answers.iter());
+            let completions: usize = answers.clone().map(|answer| answer.token_ids.len()).sum();
+            (answers.count() * prompt + completions, prompt + completions)
         };
-        let tokens = step.iter().flatten().map(answers).sum::<usize>() as f64;
+        let counts = step.iter().flatten().map(count);
+        let (tokens, computed) = counts.fold((0, 0), |all, own| (all.0 + own.0, all.1 + own.1));
+        let (tokens, computed) = (tokens as f64, computed as f64);
         let held = step.iter().flatten().flat_map(|p| &p.known).any(|known| !known.reference.is_empty());
         let config = &self.master.config;
         let rate = *self.rate.get_or_insert_with(|| matrix_rate(&self.device, config.dtype.kind()));
         let looked_up = if config.tie_word_embeddings { 0 } else { config.vocab_size * config.hidden_size };
         let weights = (config.parameters() - looked_up) as f64;
-        let work = weights * tokens * (6.0 * epochs as f64 + if held { 2.0 } else { 0.0 });
+        let work = weights * computed * (6.0 * epochs as f64 + if held { 2.0 } else { 0.0 });
         let (tokens, work, rate) = (self.ranks().sum(tokens)?, self.ranks().sum(work)?, self.ranks().sum(rate)?);
         let seconds = took.as_secs_f64();
         Ok(StepMetrics::from([
