@@ -99,7 +99,9 @@ fn metrics(out: &Path) -> Vec<Value> {
 }
 
 fn value(line: &Value, key: &str) -> f64 {
-    line[key].as_f64().unwrap_or_else(|| panic!("no {key} in {line}"))
+    let found = line[key].as_f64();
+    assert!(found.is_some(), "no {key} in {line}");
+    found.unwrap_or_default()
 }
 
 fn greedy(model: &Path) -> Value {
@@ -147,7 +149,8 @@ fn an_adapter_raises_the_win_rate_and_leaves_the_base_alone() {
     let eval = ["eval", policy.to_str().expect("a path"), "--against", "../../examples/stories/base", "--limit", "64"];
     let done =
         joust().args(eval).args(["--run", "../../examples/stories/sad.toml", "--json"]).output().expect("starts");
-    let figures: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{}", told(&done)));
+    assert!(done.status.success(), "{}", told(&done));
+    let figures: Value = serde_json::from_slice(&done.stdout).expect("JSON");
     assert!(value(&figures, "win_rate") > 0.5, "{figures}");
 }
 
