@@ -17,7 +17,7 @@ fn philox(mut c: [u32; 4], mut k: [u32; 2]) -> [u32; 4] {
 }
 
 fn kept(x: &Tensor) -> Vec<bool> {
-    Vec::<f64>::try_from(x.to_kind(Kind::Double).view(-1)).unwrap().iter().map(|x| *x != 0.0).collect()
+    Vec::<f64>::try_from(x.to_kind(Kind::Double).view(-1)).expect("floats").iter().map(|x| *x != 0.0).collect()
 }
 
 #[test]

@@ -196,6 +196,11 @@ impl Master {
         Self { base: Some(Base { model: model.base(), lora, seed }), ..self }
     }
 
+    /// Returns whether the masters are an adapter.
+    pub(crate) fn is_adapter(&self) -> bool {
+        self.base.is_some()
+    }
+
     /// Returns the ranks that share the masters.
     pub fn ranks(&self) -> &Ranks {
         &self.ranks

@@ -29,7 +29,9 @@ impl Trainer {
     /// Tells tokens a second and the model's share of the matrix rate (model FLOPs utilisation, PaLM, <https://arxiv.org/abs/2204.02311>, appendix
     /// B) of a step that took so long, over all ranks, which all call it.
     ///
-    /// Tokens are those of all sequences; a prompt that answers share is computed once, and its operations count once. A token costs 2 a weight forward and 4 backward, embeddings that are only looked up not counted; the reference costs one forward.
+    /// Tokens are those of all sequences; a prompt that answers share is computed once, and its operations count once. A computed token costs 2
+    /// operations a weight forward and 4 backward, 2 where an adapter is trained and the weight has no gradient; embeddings that are only looked up
+    /// and adapters are not counted. The reference costs one forward.
     /// The rate is measured once, in the kind that the model computes in.
     ///
     /// # Errors
@@ -48,7 +50,8 @@ impl Trainer {
         let rate = *self.rate.get_or_insert_with(|| matrix_rate(&self.device, config.dtype.kind()));
         let looked_up = if config.tie_word_embeddings { 0 } else { config.vocab_size * config.hidden_size };
         let weights = (config.parameters() - looked_up) as f64;
-        let work = weights * computed * (6.0 * epochs as f64 + if held { 2.0 } else { 0.0 });
+        let pass = if self.master.is_adapter() { 4.0 } else { 6.0 };
+        let work = weights * computed * (pass * epochs as f64 + if held { 2.0 } else { 0.0 });
         let (tokens, work, rate) = (self.ranks().sum(tokens)?, self.ranks().sum(work)?, self.ranks().sum(rate)?);
         let seconds = took.as_secs_f64();
         Ok(StepMetrics::from([

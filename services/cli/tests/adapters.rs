@@ -99,7 +99,9 @@ fn metrics(out: &Path) -> Vec<Value> {
 }
 
 fn value(line: &Value, key: &str) -> f64 {
-    line[key].as_f64().unwrap_or_else(|| panic!("no {key} in {line}"))
+    let found = line[key].as_f64();
+    assert!(found.is_some(), "no {key} in {line}");
+    found.unwrap_or_default()
 }
 
 fn greedy(model: &Path) -> Value {
@@ -119,9 +121,10 @@ fn an_adapter_raises_the_win_rate_and_leaves_the_base_alone() {
     let sets = [
         format!("output.dir={:?}", out.display().to_string()),
         "policy.lora={ rank = 8, alpha = 16, targets = [\"all-linear\"] }".into(),
-        "learner.steps=20".into(),
-        "learner.learning_rate=2e-3".into(),
-        "eval.prompts=128".into(),
+        "learner.steps=12".into(),
+        "learner.warmup_steps=2".into(),
+        "learner.learning_rate=3e-3".into(),
+        "eval.prompts=96".into(),
     ];
     let mut command = joust();
     command.args(["run", "../../examples/stories/sad.toml"]).args(sets.iter().flat_map(|set| ["--set", set]));
@@ -130,7 +133,7 @@ fn an_adapter_raises_the_win_rate_and_leaves_the_base_alone() {
     let lines = metrics(&out);
     assert!(value(lines.last().expect("a line"), "eval/win_rate_low") > 0.5, "{lines:?}");
     // The reference is the base: the policy moves away from it.
-    assert!(value(&lines[0], "objective/kl").abs() < 1e-3 && value(&lines[18], "objective/kl") > 0.1, "{lines:?}");
+    assert!(value(&lines[0], "objective/kl").abs() < 1e-3 && value(&lines[10], "objective/kl") > 0.1, "{lines:?}");
     let policy = out.join("policy");
     assert!(!policy.join("model.safetensors").exists() && policy.join("tokenizer.json").exists());
     assert_eq!(fs::read(base.join("model.safetensors")).expect("the base"), before);
@@ -146,7 +149,8 @@ fn an_adapter_raises_the_win_rate_and_leaves_the_base_alone() {
     let eval = ["eval", policy.to_str().expect("a path"), "--against", "../../examples/stories/base", "--limit", "64"];
     let done =
         joust().args(eval).args(["--run", "../../examples/stories/sad.toml", "--json"]).output().expect("starts");
-    let figures: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{}", told(&done)));
+    assert!(done.status.success(), "{}", told(&done));
+    let figures: Value = serde_json::from_slice(&done.stdout).expect("JSON");
     assert!(value(&figures, "win_rate") > 0.5, "{figures}");
 }
 
