@@ -2,12 +2,12 @@
 
 use joust_core::Example;
 use joust_losses::{MaskHead, PairLoss, activation_masks, first_mask_heads, learned_masks};
-use joust_model::{Dtype, Llama, ModelConfig, SequenceBatch, Weights};
+use joust_model::{Llama, ModelConfig, SequenceBatch, Weights};
 use joust_torch::{Limits, divergence};
 use tch::{Kind, Tensor};
 
 use crate::{
-    Master, Objective, Prepared, Result, Settings, Trainer,
+    Master, Objective, Prepared, Result, Settings, Trainer, beside,
     trainer::{Micro, Sums},
 };
 
@@ -56,10 +56,8 @@ pub(crate) struct Masked {
 pub fn mask_heads(objective: &Objective, config: &ModelConfig, settings: Settings) -> Option<Master> {
     let Objective::Pair(PairLoss::SparsePo { heads, mask_decay, .. }) = *objective else { return None };
     let heads = first_mask_heads(config.num_hidden_layers as i64, config.hidden_size, head_names(heads));
-    let mut shape = config.clone().with_dtype(Dtype::Float32);
-    shape.num_hidden_layers = 0; // no layer, so that a master stacks nothing
     let settings = Settings { optimizer: settings.optimizer.with_weight_decay(mask_decay), ..settings };
-    Some(Master::new(&shape, &Weights(heads.into_iter().collect()), settings))
+    Some(beside(config, Weights(heads.into_iter().collect()), settings))
 }
 
 /// Names the heads of one mask for both terms, or of one each.
