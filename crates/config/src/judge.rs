@@ -178,6 +178,8 @@ pub struct RewardModelJudge {
     /// Weight of each attribute in the score, by its name, for a model that rates several; those left out count 0.
     #[serde(default)]
     pub attributes: BTreeMap<String, f64>,
+    /// Who is asked, of a model that knows users (PAL).
+    pub user: Option<String>,
     /// Log-odds of preference per unit of reward; 1 for a model trained by Bradley-Terry, which `joust train-reward` does.
     #[serde(default = "one")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]

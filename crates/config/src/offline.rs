@@ -181,7 +181,7 @@ pub struct RewardData {
 }
 
 /// Terms of the Bradley-Terry loss, in TRL's names.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardLoss {
     /// Weight of (score chosen + score rejected)², which centres the scores around 0. 0 leaves their level free, which no
@@ -199,6 +199,34 @@ pub struct RewardLoss {
     /// Mixes the heads of `model.base`, several labels, into one score, by how well each orders the pairs, in place of training: the pairs are those of one
     /// user, and a few are enough.
     pub combine: bool,
+    /// Prototypes of users (PAL): answers are places, and a user prefers what lies nearer to a mixture of the prototypes that is their own. The pairs have a
+    /// column `user`. 0 makes one reward for all.
+    pub prototypes: u32,
+    /// Dimensions of the space of `prototypes`.
+    #[schemars(range(min = 1))]
+    pub places: u32,
+    /// Learning rate of prototypes and mixtures, which begin from nothing while the model does not; `learner` says the rest.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub user_learning_rate: f64,
+    /// Fits only the mixtures of users whom `model.base`, a folder that `prototypes` made, does not know, to their pairs: all of them in each of
+    /// `learner.steps` (200), with the rest as it is.
+    pub new_users: bool,
+}
+
+impl Default for RewardLoss {
+    fn default() -> Self {
+        Self {
+            center_rewards_coefficient: 0.0,
+            margin: MarginUse::None,
+            attributes: Vec::new(),
+            components: 0,
+            combine: false,
+            prototypes: 0,
+            places: 16,
+            user_learning_rate: 0.05,
+            new_users: false,
+        }
+    }
 }
 
 /// What the column `margin` of a pair does; a pair without the column has a margin of 0 to lead by, or of 1 to scale by.
@@ -360,6 +388,8 @@ impl RewardFile {
             ("loss.attributes", !loss.attributes.is_empty(), "regresses on ratings and compares nothing"),
             ("loss.components", loss.components > 0, "takes the place of training"),
             ("loss.combine", loss.combine, "takes the place of training"),
+            ("loss.prototypes", loss.prototypes > 0, "has a loss of its own"),
+            ("loss.new_users", loss.new_users, "trains nothing else"),
         ];
         let mut chosen = ways.iter().filter(|(_, set, _)| *set);
         let Some((key, _, what)) = chosen.next() else {

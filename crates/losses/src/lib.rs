@@ -16,6 +16,7 @@ mod inputs;
 mod ipo;
 mod likelihood;
 mod list;
+mod pal;
 mod rationale;
 mod registry;
 mod reward;
@@ -45,6 +46,7 @@ pub use likelihood::{alphapo_loss, asft_loss, cpo_loss, orpo_loss, rpo_loss, sim
 pub use list::{
     ListLogps, ListOutput, d2o_loss, lipo_loss, list_mle_loss, pmpo_loss, pro_loss, raft_loss, sppo_list_loss,
 };
+pub use pal::{distances, ideal_points, pal_loss};
 pub use rationale::rationale_loss;
 pub use registry::{ListLoss, PairLoss, SingleLoss};
 pub use reward::{Margin, attribute_loss, bradley_terry_loss};

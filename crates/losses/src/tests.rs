@@ -7,6 +7,7 @@ mod closed_form;
 mod cringe;
 mod direction;
 mod list;
+mod pal;
 mod reward;
 mod single;
 mod sparse;

@@ -2,11 +2,11 @@
 
 use joust_core::Example;
 use joust_losses::{MaskHead, PairLoss, activation_masks, first_mask_heads, learned_masks};
-use joust_model::{Dtype, Llama, ModelConfig, SequenceBatch, Weights};
+use joust_model::{Llama, ModelConfig, SequenceBatch, Weights};
 use joust_torch::{Limits, divergence};
 use tch::{Kind, Tensor};
 
-use crate::{Master, Objective, Prepared, Ranks, Result, Settings, Trainer, sums::Sums, trainer::Micro};
+use crate::{Master, Objective, Prepared, Ranks, Result, Settings, Trainer, beside, sums::Sums, trainer::Micro};
 
 /// What the reference computes at each of the N tokens of an example, answer after answer, without gradient.
 #[derive(Debug)]
@@ -61,10 +61,8 @@ pub fn mask_heads(
 ) -> Result<Option<Master>> {
     let Objective::Pair(PairLoss::SparsePo { heads, mask_decay, .. }) = *objective else { return Ok(None) };
     let heads = first_mask_heads(config.num_hidden_layers as i64, config.hidden_size, head_names(heads));
-    let mut shape = config.clone().with_dtype(Dtype::Float32);
-    shape.num_hidden_layers = 0; // no layer, so that a master stacks nothing
     let settings = Settings { optimizer: settings.optimizer.with_weight_decay(mask_decay), ..settings };
-    Master::on(ranks, &shape, &Weights(heads.into_iter().collect()), settings).map(Some)
+    beside(ranks, config, &Weights(heads.into_iter().collect()), settings).map(Some)
 }
 
 /// Names the heads of one mask for both terms, or of one each.

@@ -19,7 +19,10 @@ use joust_train::{Master, OptimizerParams, RewardLoss, RewardPair, Schedule, Sch
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use crate::{model, scorer::Texts};
+use crate::{
+    model,
+    scorer::{Reading, Texts},
+};
 
 /// Pairs in one forward and backward pass of a lesson.
 const MICRO_BATCH: usize = 8;
@@ -84,7 +87,7 @@ impl LearnedModel {
             tokenizer: Arc::new(tokenizer),
             max_length: (config.max_length as usize).min(shape.max_position_embeddings as usize),
             batch_size: config.batch_size as usize,
-            weights: vec![1.0],
+            reading: Reading::Sum(vec![1.0]),
             device: device.clone(),
         };
         Ok(Self {

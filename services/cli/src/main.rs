@@ -12,6 +12,7 @@ mod games;
 mod learned;
 mod model;
 mod optim;
+mod people;
 mod presets;
 mod rank;
 mod reward;

@@ -7,20 +7,28 @@ use joust_config::judge::{JudgeConfig, RewardModelJudge};
 use joust_core::Prompt;
 use joust_data::Tokenizer;
 use joust_judges::{Opened, Pupil, Scorer};
+use joust_losses::distances;
 use joust_model::{Device, Head, Llama, sequence_ratings};
 
 use tch::Tensor;
 use tokio::sync::Mutex;
 
-use crate::{learned::LearnedModel, model};
+use crate::{learned::LearnedModel, model, people::People};
+
+/// What a model's labels mean, one number each.
+pub(crate) enum Reading {
+    /// The score is their sum with these weights.
+    Sum(Vec<f64>),
+    /// They are a place, and the score is how near it lies to this one.
+    Near(Vec<f64>),
+}
 
 /// How texts reach a reward model.
 pub(crate) struct Texts {
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) max_length: usize,
     pub(crate) batch_size: usize,
-    /// Weight of each label in the score.
-    pub(crate) weights: Vec<f64>,
+    pub(crate) reading: Reading,
     pub(crate) device: Device,
 }
 
@@ -62,11 +70,33 @@ impl RewardModel {
             tokenizer: opened.tokenizer,
             max_length: (config.max_length as usize).min(context),
             batch_size: config.batch_size as usize,
-            weights: weights(config, &opened.config.labels)?,
+            reading: reading(config, &opened.config.labels)?,
             device: device.clone(),
         };
         Ok(Self { model: Mutex::new(llama), texts })
     }
+}
+
+/// Returns how the labels are read: by weights, or of a model that knows users as places.
+fn reading(config: &RewardModelJudge, labels: &[String]) -> anyhow::Result<Reading> {
+    let (name, people) = (&config.name, People::read(&config.model)?);
+    let Some(people) = people else {
+        ensure!(config.user.is_none(), "judge {name}: its model knows no users; remove judge.user");
+        return Ok(Reading::Sum(weights(config, labels)?));
+    };
+    let known = people.users.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    ensure!(config.attributes.is_empty(), "judge {name}: its model knows users and has no attributes; remove them");
+    let Some(user) = &config.user else { bail!("judge {name}: its model knows the users {known}; write judge.user") };
+    let Some(ideal) = people.ideal(user) else {
+        bail!("judge {name}: user {user:?} is not one that its model knows: {known}");
+    };
+    ensure!(
+        ideal.len() == labels.len(),
+        "judge {name}: its users have {} places, its model {}",
+        ideal.len(),
+        labels.len()
+    );
+    Ok(Reading::Near(ideal))
 }
 
 /// Returns the weight of each label: what the judge says by name, or 1 of the only one.
@@ -103,8 +133,12 @@ impl Texts {
             let batch: Vec<Vec<u32>> = part.iter().map(|i| sequences[*i].clone()).collect();
             let _permit = self.device.acquire();
             let ratings = sequence_ratings(model, &batch);
-            let weights = Tensor::from_slice(&self.weights).to_kind(ratings.kind()).to_device(ratings.device());
-            let values = Vec::<f32>::try_from(ratings.mv(&weights)).map_err(|e| e.to_string())?;
+            let like = |values: &[f64]| Tensor::from_slice(values).to_kind(ratings.kind()).to_device(ratings.device());
+            let values = match &self.reading {
+                Reading::Sum(weights) => ratings.mv(&like(weights)),
+                Reading::Near(place) => -distances(&ratings, &like(place)),
+            };
+            let values = Vec::<f32>::try_from(values).map_err(|e| e.to_string())?;
             part.iter().zip(values).for_each(|(i, value)| scores[*i] = Some(f64::from(value)));
         }
         Ok(scores)

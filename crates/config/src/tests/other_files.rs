@@ -98,6 +98,7 @@ fn a_reward_file_does_one_thing_and_has_the_data_for_it() {
         (vec!["loss={ components = 4, combine = true }"], "loss.combine = set in --set"),
         (vec!["loss={ combine = true, center_rewards_coefficient = 0.1 }"], "loss.center_rewards_coefficient = 0.1"),
         (vec!["loss={ attributes = [\"joy\"], components = 4 }"], "loss.attributes regresses on ratings"),
+        (vec!["loss={ prototypes = 2, new_users = true }"], "loss.prototypes has a loss of its own; write one"),
         (vec!["loss={ components = 4 }", "data.safety=safety.jsonl"], "data.safety = set"),
     ] {
         let text = refusal::<RewardFile>(REWARD, &sets);

@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 use super::{
     open,
     pairs::{Pair, read},
+    report_held,
 };
 use crate::model::rated;
 
@@ -86,7 +87,7 @@ pub(super) fn combine(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Resul
     }
     let head = mix.unsqueeze(0).matmul(&heads);
     if !held.is_empty() {
-        eprintln!("held_out={} accuracy={:.3}", held.len(), accuracies(&gaps(&model, &held, &head))?[0]);
+        report_held(held.len(), accuracies(&gaps(&model, &held, &head))?[0]);
     }
     let (config, mut weights) = rated(config, &weights, tokenizer.pad_id(), &[]);
     weights.0.insert("score.weight".into(), head.to_kind(Kind::Float));

@@ -4,6 +4,7 @@
 mod heads;
 mod legend;
 mod pairs;
+mod pal;
 mod ratings;
 
 use std::process::ExitCode;
@@ -27,9 +28,16 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     ensure!(!out.exists(), "output folder {} exists; remove it or set output.dir", out.display());
     optim::set_threads(file.learner.optim.threads);
     let tokenizer = Tokenizer::open(&file.model.base)?;
+    let mut people = None;
+    let mut know = |(config, weights, known)| {
+        people = Some(known);
+        (config, weights)
+    };
     let (config, weights) = match &file.loss {
         loss if loss.components > 0 => heads::decompose(&file, &tokenizer)?,
         loss if loss.combine => heads::combine(&file, &tokenizer)?,
+        loss if loss.prototypes > 0 => know(pal::train(&file, &tokenizer)?),
+        loss if loss.new_users => know(pal::welcome(&file, &tokenizer)?),
         loss => {
             let train = if loss.attributes.is_empty() { pairs::train } else { ratings::train };
             let (config, weights) = start(&file, &tokenizer)?;
@@ -42,6 +50,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     }
     let stored = config.with_dtype(crate::model::dtype(file.model.dtype));
     publish_folder(out, &file.model.base, &stored, &weights)?;
+    if let Some(people) = people {
+        people.write(out)?;
+    }
     println!("reward model written to {} ({} parameters)", out.display(), stored.parameters());
     Ok(ExitCode::SUCCESS)
 }
@@ -82,6 +93,16 @@ fn report(skipped: Skipped) {
     }
 }
 
+fn report_held(pairs: usize, accuracy: f64) {
+    eprintln!("held_out={pairs} accuracy={accuracy:.3}");
+}
+
+/// Returns the updates of a training on so many rows.
+fn steps_of(file: &RewardFile, rows: usize) -> u64 {
+    let per_epoch = (rows / (file.learner.batch_size as usize).min(rows)) as u64;
+    file.learner.optim.steps.unwrap_or(per_epoch * u64::from(file.learner.epochs)).max(1)
+}
+
 /// Passes over the rows in batches; `step` updates on the micro-batches of one and says how it went.
 fn train_loop<T>(
     file: &RewardFile,
@@ -91,7 +112,7 @@ fn train_loop<T>(
 ) -> anyhow::Result<Master> {
     let batch_size = (file.learner.batch_size as usize).min(train.len());
     let per_epoch = (train.len() / batch_size) as u64;
-    let steps = file.learner.optim.steps.unwrap_or(per_epoch * u64::from(file.learner.epochs)).max(1);
+    let steps = steps_of(file, train.len());
     let mut master =
         Master::new(config, weights, optim::settings(file.learner.learning_rate, &file.learner.optim, steps));
     let micro = file.learner.micro_batch as usize;

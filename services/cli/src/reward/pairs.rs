@@ -14,6 +14,8 @@ use crate::sft::on_error;
 pub(super) struct Pair {
     /// Its answered prompts.
     pub(super) sequences: RewardPair,
+    /// Whose it is, where the data says so.
+    pub(super) user: Option<String>,
     prompt: String,
 }
 
@@ -75,7 +77,7 @@ pub(super) fn tokenize(
             continue;
         }
         let sequences = RewardPair { chosen, rejected, margin };
-        pairs.push(Pair { sequences, prompt: preference.prompt.display() });
+        pairs.push(Pair { sequences, user: preference.user.clone(), prompt: preference.prompt.display() });
     }
     if equal > 0 {
         eprintln!("left out {equal} pairs whose margin of 0 would scale them away");
