@@ -2,11 +2,12 @@
 
 use std::{env, path::PathBuf};
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "csrc/layers.cpp",
     "csrc/dropout.cpp",
     "csrc/train.cpp",
     "csrc/divergence.cpp",
+    "csrc/recompute.cpp",
     "csrc/rows.cpp",
     "csrc/decode.cpp",
     "csrc/store.cpp",

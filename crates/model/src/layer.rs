@@ -1,10 +1,12 @@
 //! One decoder layer: grouped-query attention and a gated MLP, each behind an RMS norm.
 
-use joust_torch::{Past, RopeHeads, add_rms_norm, attend_one, can_attend, rms_norm, rope, swiglu};
+use std::rc::Rc;
+
+use joust_torch::{Past, RopeHeads, add_rms_norm, attend_one, can_attend, recomputed, rms_norm, rope, swiglu};
 use tch::{Kind, Tensor};
 
 use crate::{
-    ModelConfig, Packing, Result, Weights,
+    Packing, Result, Weights,
     cache::LayerCache,
     lora::Parts,
     matrix::{Matrix, Projection, SHAPES},
@@ -32,19 +34,21 @@ pub(crate) struct Layer {
 }
 
 /// What all layers of one forward pass share.
-pub(crate) struct Pass<'a> {
-    pub(crate) config: &'a ModelConfig,
+pub(crate) struct Pass {
+    pub(crate) heads: i64,
+    pub(crate) kv_heads: i64,
+    pub(crate) eps: f64,
     pub(crate) rope: (Tensor, Tensor),
     /// Additive mask, or `None` for plain causal attention.
     pub(crate) mask: Option<Tensor>,
     /// Scores are held whole; the mask is then `[T, T]`.
     pub(crate) whole: bool,
     /// Left padding of each row, `[B]`, if any has some.
-    pub(crate) padding: Option<&'a Tensor>,
+    pub(crate) padding: Option<Tensor>,
     /// Where new tokens are written in the cache.
     pub(crate) at: i64,
     /// Where packed tokens stand in their sequences; the stream is then `[1, N, H]`.
-    pub(crate) packing: Option<&'a Packing>,
+    pub(crate) packing: Option<Packing>,
 }
 
 /// The residual stream and what the last block adds to it; the sum is made together with the next norm.
@@ -101,6 +105,18 @@ impl Layer {
         })
     }
 
+    /// Returns another handle on the same matrices and adapters.
+    fn share(&self) -> Self {
+        Self {
+            input_norm: self.input_norm.shallow_clone(),
+            qkv: self.qkv.share(),
+            output: self.output.share(),
+            post_norm: self.post_norm.shallow_clone(),
+            gate_up: self.gate_up.share(),
+            down: self.down.share(),
+        }
+    }
+
     /// Returns the layer on the same matrices, without adapters.
     pub(crate) fn base(&self) -> Self {
         Self {
@@ -113,26 +129,34 @@ impl Layer {
         }
     }
 
+    /// As [`Self::forward`] of whole rows, keeping only the stream before the layer for the backward pass, which runs the layer again.
+    pub(crate) fn forward_again(&self, stream: &mut Stream, pass: &Rc<Pass>) {
+        let (layer, pass) = (self.share(), pass.clone());
+        let piece = move |x: &Tensor, more: Option<&Tensor>| {
+            let mut stream = Stream { x: x.shallow_clone(), more: more.map(Tensor::shallow_clone) };
+            layer.forward(&mut stream, &pass, None);
+            [stream.x, stream.more.expect("a layer leaves something to add")]
+        };
+        let [x, more] = recomputed(&stream.x, stream.more.as_ref(), piece).expect(SHAPES);
+        *stream = Stream { x, more: Some(more) };
+    }
+
     /// Runs `[B, T, H]` through attention and MLP.
-    pub(crate) fn forward(&self, stream: &mut Stream, pass: &Pass<'_>, cache: Option<&LayerCache>) {
-        let eps = pass.config.rms_norm_eps;
+    pub(crate) fn forward(&self, stream: &mut Stream, pass: &Pass, cache: Option<&LayerCache>) {
+        let eps = pass.eps;
         let normed = stream.normed(&self.input_norm, eps);
         stream.more = Some(self.attention(&normed, pass, cache));
         let normed = stream.normed(&self.post_norm, eps);
         stream.more = Some(self.down.linear(&swiglu(&self.gate_up.linear(&normed)).expect(SHAPES)));
     }
 
-    fn attention(&self, x: &Tensor, pass: &Pass<'_>, cache: Option<&LayerCache>) -> Tensor {
+    fn attention(&self, x: &Tensor, pass: &Pass, cache: Option<&LayerCache>) -> Tensor {
         let qkv = self.qkv.linear(x);
-        let qkv = pass.packing.map_or(qkv.shallow_clone(), |packing| packing.spread(&qkv));
+        let qkv = pass.packing.as_ref().map_or(qkv.shallow_clone(), |packing| packing.spread(&qkv));
         let (batch, tokens, _) = qkv.size3().expect("hidden states are [B, T, H]");
-        let heads = RopeHeads {
-            heads: pass.config.num_attention_heads,
-            kv_heads: pass.config.num_key_value_heads,
-            repeat: cache.is_none(),
-        };
+        let heads = RopeHeads { heads: pass.heads, kv_heads: pass.kv_heads, repeat: cache.is_none() };
         if let Some(cache) = cache.filter(|_| tokens == 1 && can_attend(&qkv)) {
-            let past = Past { keys: &cache.keys, values: &cache.values, padding: pass.padding, at: pass.at };
+            let past = Past { keys: &cache.keys, values: &cache.values, padding: pass.padding.as_ref(), at: pass.at };
             return self.output.linear(&attend_one(&qkv, &pass.rope, past, heads.heads).expect(SHAPES));
         }
         let [query, key, value] = rope(&qkv, &pass.rope, heads).expect(SHAPES);
@@ -141,7 +165,7 @@ impl Layer {
             None => (key, value),
         };
         let mixed = attend(&query, (&key, &value), pass).transpose(1, 2).reshape([batch, tokens, -1]);
-        let mixed = pass.packing.map_or(mixed.shallow_clone(), |packing| packing.collect(&mixed));
+        let mixed = pass.packing.as_ref().map_or(mixed.shallow_clone(), |packing| packing.collect(&mixed));
         self.output.linear(&mixed)
     }
 }
@@ -153,7 +177,7 @@ impl Layer {
 pub(crate) const WHOLE_TOKENS: i64 = 512;
 
 /// Attends from several tokens a row: causal, or under an additive mask that includes causality.
-fn attend(query: &Tensor, (key, value): (&Tensor, &Tensor), pass: &Pass<'_>) -> Tensor {
+fn attend(query: &Tensor, (key, value): (&Tensor, &Tensor), pass: &Pass) -> Tensor {
     let groups = query.size()[1] / key.size()[1];
     let repeat =
         |x: &Tensor| if groups == 1 { x.shallow_clone() } else { x.repeat_interleave_self_int(groups, 1, None) };

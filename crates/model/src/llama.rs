@@ -2,6 +2,8 @@
 //!
 //! See "LLaMA: Open and Efficient Foundation Language Models", Touvron et al., <https://arxiv.org/abs/2302.13971>.
 
+use std::rc::Rc;
+
 use joust_torch::Limits;
 use tch::{Kind, Tensor};
 
@@ -27,6 +29,8 @@ pub struct Llama {
     rope: Rope,
     /// Shape of the adapter that is added, if one is.
     lora: Option<LoraConfig>,
+    /// Whether the backward pass runs layers again instead of keeping what lies in them.
+    recomputes: bool,
 }
 
 impl Llama {
@@ -66,6 +70,7 @@ impl Llama {
             decode_head: Matrix::new(head.shallow_clone(), packed)?,
             head,
             lora: None,
+            recomputes: false,
         })
     }
 
@@ -98,7 +103,14 @@ impl Llama {
             decode_head: self.decode_head.share(),
             rope: self.rope.share(),
             lora,
+            recomputes: self.recomputes,
         }
+    }
+
+    /// Keeps only the states between layers for the backward pass, which runs each layer again; about a third more operations.
+    #[must_use]
+    pub fn recomputing(self, recomputes: bool) -> Self {
+        Self { recomputes, ..self }
     }
 
     /// Returns the shape of the adapter that is added, if one is.
@@ -129,6 +141,21 @@ impl Llama {
         self.whole_rows((&packing.ids().unsqueeze(0), packing.width()), Some(packing), each).squeeze_dim(0)
     }
 
+    /// Starts a pass over whole rows under plain causality.
+    fn pass(&self, rope: (Tensor, Tensor)) -> Pass {
+        Pass {
+            heads: self.config.num_attention_heads,
+            kv_heads: self.config.num_key_value_heads,
+            eps: self.config.rms_norm_eps,
+            rope,
+            mask: None,
+            whole: false,
+            padding: None,
+            at: 0,
+            packing: None,
+        }
+    }
+
     fn whole_rows(
         &self,
         (ids, tokens): (&Tensor, i64),
@@ -139,10 +166,14 @@ impl Llama {
         let rope = self.rope.at(&Tensor::arange(tokens, (Kind::Int64, device)));
         let whole = kind == Kind::BFloat16 && device == tch::Device::Cpu && tokens <= WHOLE_TOKENS;
         let mask = whole.then(|| Tensor::full([tokens, tokens], f64::NEG_INFINITY, (kind, device)).triu(1));
-        let pass = Pass { config: &self.config, rope, mask, whole, padding: None, at: 0, packing };
+        let packing = packing.map(Packing::share);
+        let pass = Rc::new(Pass { mask, whole, packing, ..self.pass(rope) });
         let mut stream = self.embed(ids);
         for layer in &self.layers {
-            layer.forward(&mut stream, &pass, None);
+            match self.recomputes {
+                true => layer.forward_again(&mut stream, &pass),
+                false => layer.forward(&mut stream, &pass, None),
+            }
             each(&stream);
         }
         stream.normed(&self.norm, self.config.rms_norm_eps)
@@ -200,8 +231,8 @@ impl Llama {
             self.rope.at(&(slots.unsqueeze(0) - cache.padding.unsqueeze(1)).clamp(0, last))
         };
         let mask = cache.mask.as_ref().map(|mask| step_mask(mask, at, tokens));
-        let padding = cache.mask.is_some().then_some(&cache.padding);
-        let pass = Pass { config: &self.config, rope, mask, whole: false, padding, at, packing: None };
+        let padding = cache.mask.is_some().then(|| cache.padding.shallow_clone());
+        let pass = Pass { mask, padding, at, ..self.pass(rope) };
         let mut stream = self.embed(ids);
         for (layer, layer_cache) in self.layers.iter().zip(&cache.layers) {
             layer.forward(&mut stream, &pass, Some(layer_cache));

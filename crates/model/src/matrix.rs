@@ -111,6 +111,11 @@ impl Projection {
         Self::plain(self.matrix.share())
     }
 
+    /// Returns another handle on the same matrix and adapters.
+    pub(crate) fn share(&self) -> Self {
+        Self { matrix: self.matrix.share(), adapter: self.adapter.as_ref().map(LowRank::share) }
+    }
+
     pub(crate) fn linear(&self, x: &Tensor) -> Tensor {
         let Some(LowRank { down, up }) = &self.adapter else { return self.matrix.linear(x) };
         let low = down.linear(x);
@@ -129,6 +134,16 @@ fn add_product(sum: &Tensor, low: &Tensor, up: &Tensor) -> Tensor {
 }
 
 impl LowRank {
+    fn share(&self) -> Self {
+        let down = match &self.down {
+            Down::Whole(matrix) => Down::Whole(matrix.share()),
+            Down::Dropped(probability, parts) => {
+                Down::Dropped(*probability, parts.iter().map(|(a, mask)| (a.shallow_clone(), *mask)).collect())
+            }
+        };
+        Self { down, up: self.up.share() }
+    }
+
     fn new(stack: Stack, packed: bool) -> Result<Option<Self>> {
         let Stack { parts, dropout } = stack;
         let there = || parts.iter().filter_map(|(_, part)| part.as_ref());

@@ -61,6 +61,17 @@ impl Packing {
         (packing, predicting)
     }
 
+    /// Returns another handle on the same tokens.
+    pub(crate) fn share(&self) -> Self {
+        Self {
+            ids: self.ids.shallow_clone(),
+            sequences: self.sequences,
+            width: self.width,
+            spread: self.spread.share(),
+            collect: self.collect.share(),
+        }
+    }
+
     /// Returns the ids, `[N]`, int64.
     pub fn ids(&self) -> &Tensor {
         &self.ids

@@ -72,3 +72,20 @@ fn bfloat16_log_probs_differ_by_rounding_only() {
     let expected = Tensor::cat(&sequences.iter().map(|(p, c)| alone(&model, p, c)).collect::<Vec<_>>(), 0);
     assert!((found - expected).abs().max().double_value(&[]) < 0.05);
 }
+
+#[test]
+fn layers_that_are_computed_again_give_the_same_gradients() {
+    for dtype in [Dtype::Float32, Dtype::Bfloat16] {
+        let [(kept, own), (again, other)] = [leaves(dtype), leaves(dtype)];
+        let again = again.recomputing(true);
+        let (prompt, answers) = (ids(1, 9), [ids(2, 12), ids(3, 5)]);
+        let sequences: Vec<(&[u32], &[u32])> = answers.iter().map(|a| (prompt.as_slice(), a.as_slice())).collect();
+        let batch = SequenceBatch::new(&sequences, Device::Cpu);
+        let logps = [kept, again].map(|model| batch.logps(&model));
+        assert_eq!(logps[0], logps[1]);
+        logps.into_iter().for_each(|logps| logps.sum(Kind::Float).backward());
+        for (name, tensor) in &own.0 {
+            assert_eq!(tensor.grad(), other.0[name].grad(), "{name} in {dtype:?}");
+        }
+    }
+}

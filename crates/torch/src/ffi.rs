@@ -34,6 +34,14 @@ unsafe extern "C" {
     pub(crate) fn joust_norm(x: Raw, add: Raw, weight: Raw, eps: f64, out: *mut Raw, sum: *mut Raw) -> *mut c_char;
     pub(crate) fn joust_gate(gate_up: Raw, out: *mut Raw) -> *mut c_char;
     pub(crate) fn joust_rope(qkv: Raw, cos: Raw, sin: Raw, heads: *const i64, out: *mut Raw) -> *mut c_char;
+    pub(crate) fn joust_recompute(
+        x: Raw,
+        more: Raw,
+        context: *mut c_void,
+        call: extern "C" fn(*mut c_void, Raw, Raw, *mut Raw) -> bool,
+        release: extern "C" fn(*mut c_void),
+        out: *mut Raw,
+    ) -> *mut c_char;
     pub(crate) fn joust_sum_rows(x: Raw, lists: *const Raw, out: *mut Raw) -> *mut c_char;
     pub(crate) fn joust_logprobs(
         rows: Raw,

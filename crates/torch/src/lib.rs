@@ -13,6 +13,7 @@ mod layers;
 mod logprobs;
 mod masters;
 mod memory;
+mod recompute;
 mod rows;
 mod store;
 
@@ -24,6 +25,7 @@ pub use group::{Aborter, Join, Pending, ProcessGroup, Reduce};
 pub use layers::{RopeHeads, add_rms_norm, rms_norm, rope, swiglu};
 pub use logprobs::{Limits, divergence, logprobs};
 pub use masters::{Sink, clear_grad, compute_copy, set_grad, version};
+pub use recompute::recomputed;
 pub use rows::RowMap;
 
 pub use store::Store;

@@ -11,6 +11,14 @@ pub struct RowMap {
     back: Lists,
 }
 
+impl RowMap {
+    /// Returns another handle on the same lists.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self { forward: self.forward.share(), back: self.back.share() }
+    }
+}
+
 /// Numbers of rows, list after list, and where each list begins.
 #[derive(Debug)]
 struct Lists {
@@ -32,6 +40,10 @@ impl Lists {
         }
         let tensor = |values: &[i64]| Tensor::from_slice(values).to_device(device);
         Self { begins: tensor(&begins), items: tensor(&items) }
+    }
+
+    fn share(&self) -> Self {
+        Self { begins: self.begins.shallow_clone(), items: self.items.shallow_clone() }
     }
 
     /// The same sums in tch operations.

@@ -53,6 +53,8 @@ pub struct Master {
     pub average: Option<Average>,
     /// The policy of one publish ago, where it is kept.
     pub past: Option<Past>,
+    /// Whether the backward pass computes layers again instead of keeping what lies in them.
+    pub recomputes: bool,
     /// Whether the next update measures by how much it moves the weights, which costs about three passes over them.
     pub measures: bool,
     settings: Settings,
@@ -177,6 +179,7 @@ impl Master {
             optimizer,
             average: None,
             past: None,
+            recomputes: false,
             measures: false,
             settings,
             ranks,
@@ -250,10 +253,11 @@ impl Master {
     }
 
     fn decoder(&self, weights: Weights, dropout: Option<DropoutKey>) -> Result<Llama> {
-        Ok(match &self.base {
+        let model = match &self.base {
             None => Llama::new(&self.config, &weights)?,
             Some(base) => base.model.with_adapter(&Adapter { config: base.lora.clone(), weights }, dropout)?,
-        })
+        };
+        Ok(model.recomputing(self.recomputes))
     }
 
     fn sink(&self, key: &str) -> Option<(&Sink, i64)> {

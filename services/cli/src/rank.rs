@@ -50,6 +50,7 @@ fn trainer(
     if let Some(adapter) = &model.adapter {
         master = master.on_base(&base, adapter.config.clone(), run.seed);
     }
+    master.recomputes = run.learner.activation_checkpointing;
     if averaged(run) {
         master.keep_average(run.sampling.ema_decay);
     }
@@ -65,7 +66,9 @@ fn trainer(
     trainer.wpo = run.pairing.weights.contains(&Weight::Wpo);
     if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
         let (config, weights) = scored(model.config.clone(), &model.weights, model.tokenizer.pad_id());
-        trainer.critic = Some(Master::on(ranks, &config, &weights, settings)?);
+        let mut critic = Master::on(ranks, &config, &weights, settings)?;
+        critic.recomputes = run.learner.activation_checkpointing;
+        trainer.critic = Some(critic);
     }
     // An adapter that the run goes on from is part of where it begins; a fresh one adds nothing.
     let started = model.adapter.as_ref().filter(|_| run.policy.lora.as_ref().is_some_and(|lora| lora.init.is_some()));

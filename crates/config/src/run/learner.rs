@@ -14,6 +14,9 @@ pub struct Learner {
     /// runs out.
     #[schemars(range(min = 1))]
     pub micro_batch: u32,
+    /// Whether the backward pass computes each layer again instead of keeping what lies in it: memory for the states between layers only, about a third
+    /// more operations.
+    pub activation_checkpointing: bool,
     /// Processes that share each step, on this machine. More than one pays where cores or devices are left over; each holds all weights,
     /// and its share of masters, moments and gradients.
     #[schemars(range(min = 1, max = 1024))]
@@ -60,6 +63,7 @@ impl Default for Learner {
         Self {
             prompts_per_step: 32,
             micro_batch: 16,
+            activation_checkpointing: false,
             ranks: 1,
             rank_restarts: 3,
             min_ranks: 0,
