@@ -126,6 +126,22 @@ def bench(args, folder, name):
               f"ratio={median(lambda r: r[2][key] / r[3][key]):.2f}", flush=True)
 
 
+def bench_parts(args):
+    """What training on several ranks and large vocabularies rests on, apart."""
+    times = []
+    for _ in range(args.rounds):
+        bare = figures(call(sys.executable, os.path.join(ROOT, "scripts", "bench_c10d.py"), 100))
+        ours = figures(call(os.path.join(args.bin, "collective"), 100))
+        times.append((ours["allreduce_ms"], bare["allreduce_ms"]))
+    median = lambda pick: statistics.median(pick(t) for t in times)
+    print(f"all_reduce of 100 MB between 2 ranks ms={median(lambda t: t[0]):.0f} bare_c10d={median(lambda t: t[1]):.0f} "
+          f"ratio={median(lambda t: t[0] / t[1]):.2f}", flush=True)
+    fused, plain = (figures(call(os.path.join(args.bin, "fused"), 2 * 1024, 896, 152_000, how)) for how in ("fused", "plain"))
+    print(f"log-probs of 2 x 1024 tokens, hidden 896, vocabulary 152000: extra_mib={fused['extra_mib']:.0f} "
+          f"unfused={plain['extra_mib']:.0f} ratio={fused['extra_mib'] / plain['extra_mib']:.3f} "
+          f"time={fused['seconds'] / plain['seconds']:.2f} x", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", required=True)
@@ -134,6 +150,7 @@ def main():
     args = parser.parse_args()
     if not os.path.isdir(PEERS):
         sys.exit(f"bench: the peers are expected in {os.path.normpath(PEERS)}, which is not there")
+    bench_parts(args)
     with tempfile.TemporaryDirectory() as folder:
         for name in args.models.split(","):
             bench(args, folder, name)

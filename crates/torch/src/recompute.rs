@@ -69,7 +69,8 @@ mod tests {
         let own = weight.shallow_clone();
         let piece = move |x: &Tensor, more: Option<&Tensor>| [x * &own * &own, more.expect("two") + x];
         let [a, b] = if again { recomputed(&x, Some(&more), piece).expect("runs") } else { piece(&x, Some(&more)) };
-        (a + 3.0 * b).sum(Kind::Float).backward();
+        let sum: Tensor = a + b * 3.0;
+        sum.sum(Kind::Float).backward();
         let gradient = |tensor: &Tensor| match tensor.grad().defined() {
             true => Vec::<f32>::try_from(tensor.grad()).expect("floats"),
             false => Vec::new(),
@@ -87,7 +88,8 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_an_error() {
-        let error = recomputed(&Tensor::zeros([1], FLOAT_CPU), None, |_, _| panic!("no")).expect_err("it panicked");
+        let error = recomputed(&Tensor::zeros([1], FLOAT_CPU), None, |_, _| -> [Tensor; 2] { panic!("no") })
+            .expect_err("it panicked");
         assert!(error.to_string().contains("panicked"), "{error}");
     }
 

@@ -252,6 +252,18 @@ fn iterations_go_on_from_their_own_past_and_average() {
 }
 
 #[test]
+fn layers_that_are_computed_again_give_the_same_weights() {
+    let (_folder, case) = case("bfloat16");
+    let weights = undisturbed(&case.root);
+    let run = fs::read_to_string(case.root.join("run.toml")).expect("a run file");
+    let again = run.replace("[learner]\n", "[learner]\nactivation_checkpointing = true\n");
+    assert_ne!(run, again);
+    fs::write(case.root.join("run.toml"), again).expect("written");
+    fs::remove_dir_all(case.root.join("whole")).expect("removed");
+    assert!(undisturbed(&case.root) == weights);
+}
+
+#[test]
 fn a_damaged_checkpoint_is_passed_over() {
     let (_folder, case) = case("bfloat16");
     let (root, out) = (case.root.as_path(), case.root.join("run"));

@@ -25,6 +25,7 @@ impl ConfigFile for RunFile {
         "learner.rank_restarts",
         "learner.min_ranks",
         "learner.rank_timeout_s",
+        "learner.activation_checkpointing",
     ];
 
     fn inputs(&mut self) -> Vec<&mut PathBuf> {
