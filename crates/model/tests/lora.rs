@@ -131,6 +131,22 @@ fn dropout_is_a_function_of_its_key() {
     assert!(distance(&run(None), &whole) > 1e-3);
 }
 
+#[test]
+fn layers_that_are_computed_again_draw_the_same_masks() {
+    let (config, weights) = (tiny_config(100), tiny_weights(&tiny_config(100), 1));
+    let base = Llama::new(&config, &weights).expect("built");
+    let gradients = |again: bool| {
+        let mut adapter = adapter(&LoraConfig { dropout: 0.5, ..lora(&["all-linear"]) }, &config);
+        adapter.weights.0.values_mut().for_each(|tensor| *tensor = tensor.set_requires_grad(true));
+        let model = base.with_adapter(&adapter, Some(KEY)).expect("adapted").recomputing(again);
+        model.hidden(&ids()).square().sum(Kind::Float).backward();
+        adapter.weights.0.into_values().map(|tensor| tensor.grad()).collect::<Vec<_>>()
+    };
+    let (kept, again) = (gradients(false), gradients(true));
+    assert!(kept.iter().all(|gradient| gradient.abs().max().double_value(&[]) > 0.0));
+    assert_eq!(kept, again);
+}
+
 fn edit(folder: &Path, change: impl FnOnce(&mut serde_json::Value)) {
     let path = folder.join("adapter_config.json");
     let mut value = serde_json::from_str(&std::fs::read_to_string(&path).expect("read")).expect("JSON");
