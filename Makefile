@@ -5,8 +5,10 @@ export CARGO_TARGET_DIR
 JOUST := $(CARGO_TARGET_DIR)/debug/joust
 JOUST_CACHE ?= $(HOME)/.cache/joust
 VENV := $(CURDIR)/.venv
+CUDA_TARGET_DIR ?= $(CARGO_TARGET_DIR)/cuda
+CUDA := --config .cargo/cuda.toml --target-dir $(CUDA_TARGET_DIR) --features joust/cuda,joust-torch/cuda
 
-.PHONY: help setup build demo demo-smoke test test-kills test-rank-kills cycle lint bench docs venv clean
+.PHONY: help setup build build-cuda demo demo-smoke test test-kills test-rank-kills cycle lint bench docs venv clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,6 +18,11 @@ setup: ## Provide libtorch and cargo's configuration (does nothing when done)
 
 build: setup
 	@cargo build --quiet --workspace --all-targets
+
+build-cuda: ## Build joust with CUDA beside the CPU build, in a target folder of its own (2 GB to fetch, once)
+	@python3 scripts/setup.py --cuda
+	@cargo build --quiet $(CUDA) -p joust -p joust-torch --bin joust --test gpu
+	@echo "built $(CUDA_TARGET_DIR)/x86_64-unknown-linux-gnu/debug/joust"
 
 demo: build ## Make the stories model happier by online DPO, in under 5 minutes on 2 cores
 	@python3 scripts/demo.py --joust $(JOUST) --run examples/stories/run.toml

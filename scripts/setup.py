@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Provides libtorch 2.11.0 (CPU) and writes cargo's configuration; does nothing when both are there.
 
+usage: setup.py [--cuda]   --cuda provides libtorch with CUDA as well, and .cargo/cuda.toml, which `make build-cuda` hands to cargo.
+
 The files come from the PyPI wheels in requirements-libtorch.txt (versions and hashes pinned) through pip. They are kept in
 $JOUST_CACHE (default ~/.cache/joust), outside the clone; the clone gets a link, `.libtorch`. A LIBTORCH that is set in the
 environment wins: then nothing is downloaded and cargo is pointed at it.
@@ -39,12 +41,12 @@ def check_tools():
         fail(f"no libtorch wheel is pinned for {platform.machine()}; set LIBTORCH to a libtorch {VERSION} folder")
 
 
-def pip_download(folder):
+def pip(action, requirements):
+    platforms = [f"--platform=manylinux{of}_x86_64" for of in ("_2_28", "_2_27", "_2_25", "_2_18", "2014")]
     subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:",
-         "--implementation", "cp", "--python-version", "3.11", "--platform", "manylinux_2_28_x86_64",
-         "--platform", "manylinux_2_25_x86_64", "--platform", "manylinux2014_x86_64", "--dest", folder,
-         "-r", os.path.join(ROOT, "scripts", "requirements-libtorch.txt")], check=True)
+        [sys.executable, "-m", "pip", *action, "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:",
+         "--implementation", "cp", "--python-version", "3.11", *platforms,
+         "-r", os.path.join(ROOT, "scripts", requirements)], check=True)
 
 
 def extract(wheel, wanted, out):
@@ -76,18 +78,62 @@ def build_libtorch(final):
     print(f"setup: fetching libtorch {VERSION} into {final} (530 MB once)", flush=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as work:
         wheels, out = os.path.join(work, "wheels"), os.path.join(work, "libtorch")
-        pip_download(wheels)
+        pip(["download", "--dest", wheels], "requirements-libtorch.txt")
         extract(glob.glob(f"{wheels}/torch-*.whl")[0], torch_member, out)
         for wheel in glob.glob(f"{wheels}/nvidia_*.whl"):
             extract(wheel, cuda_member, out)
         os.symlink("libtorch_cpu.so", os.path.join(out, "lib", "libtorch.so"))
-        with open(os.path.join(out, "build-version"), "w") as file:
-            file.write(f"{VERSION}+cpu\n")
-        try:
-            os.rename(out, final)  # atomic: a cut download never looks finished
-        except OSError:
-            if not os.path.exists(os.path.join(final, "build-version")):
-                raise
+        finish(out, final, f"{VERSION}+cpu")
+
+
+def finish(out, final, version):
+    """Renames a folder into place: a cut download never looks finished."""
+    with open(os.path.join(out, "build-version"), "w") as file:
+        file.write(f"{version}\n")
+    try:
+        os.rename(out, final)
+    except OSError:
+        if not os.path.exists(os.path.join(final, "build-version")):
+            raise
+
+
+def build_cuda(final):
+    """Unpacks the wheels beside each other, since torch's libraries find NVIDIA's at ../../nvidia."""
+    check_tools()
+    os.makedirs(CACHE, exist_ok=True)
+    print(f"setup: fetching libtorch {VERSION} with CUDA into {final} (2 GB to fetch, 4 GB unpacked, once)", flush=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as work:
+        out = os.path.join(work, "libtorch")
+        # Bytecode of torch's Python is of no use here.
+        pip(["install", "--no-compile", "--root-user-action=ignore", "--target", out], "requirements-libtorch-cuda.txt")
+        with open(os.path.join(out, "torch", "build-version"), "w") as file:
+            file.write(f"{VERSION}+cu130\n")  # where tch looks for it
+        finish(out, final, f"{VERSION}+cu130")
+
+
+def cuda_config(libtorch):
+    """Returns cargo's configuration of the CUDA build: a target of its own keeps these flags from build scripts."""
+    return f"""# Written by scripts/setup.py --cuda; not tracked.
+[env]
+LIBTORCH = {{ value = "{libtorch}", force = true }}
+
+[build]
+target = "x86_64-unknown-linux-gnu"
+
+[target.x86_64-unknown-linux-gnu]
+rustflags = [
+    "-L", "native={libtorch}/lib",
+    "-C", "link-arg=-Wl,-rpath,{libtorch}/lib,--allow-shlib-undefined",
+    "-C", "link-arg=-Wl,--push-state,--no-as-needed,-ltorch_cuda,-lc10_cuda,--pop-state",
+]
+"""
+
+
+def provide_cuda():
+    folder = os.path.join(CACHE, f"libtorch-{VERSION}-cuda")
+    if not os.path.exists(os.path.join(folder, "build-version")):
+        build_cuda(folder)
+    write_if_changed(os.path.join(ROOT, ".cargo", "cuda.toml"), cuda_config(os.path.join(folder, "torch")))
 
 
 def write_if_changed(path, text):
@@ -115,11 +161,13 @@ def main():
         os.symlink(libtorch, link)
     write_if_changed(os.path.join(ROOT, ".cargo", "config.toml"), f"""# Written by scripts/setup.py; not tracked.
 [env]
-LIBTORCH = "{libtorch}"
+LIBTORCH = {{ value = "{libtorch}" }}
 
 [build]
 rustflags = ["-C", "link-arg=-Wl,-rpath,{libtorch}/lib"]
 """)
+    if "--cuda" in sys.argv[1:]:
+        provide_cuda()
 
 
 if __name__ == "__main__":

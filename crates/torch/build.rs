@@ -31,13 +31,22 @@ fn main() {
     let libtorch = env::var_os("LIBTORCH").map_or(link, PathBuf::from);
     let include = libtorch.join("include");
     assert!(include.join("ATen").is_dir(), "{} has no ATen headers; run `make setup`", include.display());
-    build()
+    let mut border = build();
+    border
         .flag("-D_GLIBCXX_USE_CXX11_ABI=1")
         .flag(format!("-isystem{}", include.display()))
         .flag(format!("-isystem{}", include.join("torch/csrc/api/include").display()))
         .flag("-isystemcsrc/stubs")
-        .files(FILES)
-        .compile("joust_torch");
+        .files(FILES);
+    if env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        let nvidia = libtorch.join("../nvidia");
+        assert!(nvidia.is_dir(), "{} is not there; the feature cuda is built by `make build-cuda`", nvidia.display());
+        for folder in ["cu13/include", "cu13/include/cccl", "nccl/include"] {
+            border.flag(format!("-isystem{}", nvidia.join(folder).display()));
+        }
+        border.define("JOUST_CUDA", None).file("csrc/gpu.cpp");
+    }
+    border.compile("joust_torch");
     let wide = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64");
     let mut kernels = Vec::new();
     for (name, flags) in VARIANTS.into_iter().take(if wide { VARIANTS.len() } else { 1 }) {

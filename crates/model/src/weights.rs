@@ -60,6 +60,11 @@ impl Weights {
         Self(self.0.iter().map(|(name, tensor)| (name.clone(), tensor.to_kind(kind))).collect())
     }
 
+    /// Returns the weights on a device; those that lie there already are shared.
+    pub fn to_device(&self, device: tch::Device) -> Self {
+        Self(self.0.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(device))).collect())
+    }
+
     /// Returns an independent copy in another kind, without gradients.
     pub fn snapshot(&self, kind: Kind) -> Self {
         let copy = |tensor: &Tensor| tensor.detach().to_kind(kind).copy();

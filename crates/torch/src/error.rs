@@ -73,7 +73,8 @@ pub enum Error {
     },
     /// A tensor that a collective cannot move.
     #[error(
-        "{operation} of a tensor of shape {found:?}: it must be contiguous, on the CPU, and be cut evenly among the ranks"
+        "{operation} of a tensor of shape {found:?}: it must be contiguous, on the CPU (or, built with CUDA, a GPU), and be \
+         cut evenly among the ranks"
     )]
     Layout {
         /// The collective.

@@ -1,4 +1,4 @@
-//! Collectives between ranks: c10d's Gloo backend.
+//! Collectives between ranks: c10d's Gloo backend, and NCCL for tensors on GPUs in a build with the feature `cuda`.
 
 use std::{
     ffi::{CString, c_void},
@@ -48,7 +48,7 @@ struct Handle(*mut c_void);
 // SAFETY: c10d guards its queue of work with a lock, and the handle is freed once.
 unsafe impl Send for Handle {}
 // SAFETY: what is called through a shared handle is `abort`, which reads a list of connections that never changes and closes each under
-// its own lock.
+// its own lock; NCCL's takes the lock of its communicators.
 unsafe impl Sync for Handle {}
 
 impl Drop for Handle {
@@ -131,15 +131,21 @@ impl Drop for Pending {
     }
 }
 
-/// Tells what Gloo says apart.
+/// Whether this build has collectives for tensors there.
+fn movable(device: Device) -> bool {
+    device == Device::Cpu || (cfg!(feature = "cuda") && device.is_cuda())
+}
+
+/// Tells what Gloo and NCCL say apart.
 fn typed(operation: &'static str, timeout: Duration, done: Result<()>) -> Result<()> {
     let Err(Error::Cpp { message, .. }) = done else { return done };
     let lower = message.to_lowercase();
     if lower.contains("timed out") || lower.contains("timeout") {
         return Err(Error::Timeout { operation, seconds: timeout.as_secs_f64() });
     }
-    let broken = ["connection closed", "connection reset", "broken pipe", "connect ", "socket", "closed by"];
-    if broken.iter().any(|words| lower.contains(words)) {
+    let gloo = ["connection closed", "connection reset", "broken pipe", "connect ", "socket", "closed by"];
+    let nccl = ["remote process exited", "communicator was aborted"];
+    if gloo.iter().chain(&nccl).any(|words| lower.contains(words)) {
         return Err(Error::PeerLost { operation, message });
     }
     Err(Error::Cpp { operation, message })
@@ -210,7 +216,7 @@ impl ProcessGroup {
     /// contiguous; for bfloat16 cast first, sums of many ranks want float32.
     ///
     /// # Errors
-    /// [`Error::Layout`] for a tensor that is not contiguous on the CPU.
+    /// [`Error::Layout`] for a tensor that is not contiguous, or lies where this build has no collectives.
     pub fn all_reduce(&self, tensor: &Tensor, operation: Reduce) -> Result<Pending> {
         self.begin("all_reduce", &[tensor], tensor, |group, work| {
             // SAFETY: the tensor outlives the call, and c10d holds it while the work runs.
@@ -315,7 +321,7 @@ impl ProcessGroup {
         output: &Tensor,
         call: impl FnOnce(*mut c_void, *mut *mut c_void) -> *mut std::ffi::c_char,
     ) -> Result<Pending> {
-        if let Some(tensor) = tensors.iter().find(|t| !t.is_contiguous() || t.device() != Device::Cpu) {
+        if let Some(tensor) = tensors.iter().find(|tensor| !tensor.is_contiguous() || !movable(tensor.device())) {
             return Err(Error::Layout { operation, found: tensor.size() });
         }
         let mut work = null_mut();

@@ -57,12 +57,12 @@ pub fn mask_heads(
     objective: &Objective,
     config: &ModelConfig,
     settings: Settings,
-    ranks: Ranks,
+    (ranks, device): (Ranks, tch::Device),
 ) -> Result<Option<Master>> {
     let Objective::Pair(PairLoss::SparsePo { heads, mask_decay, .. }) = *objective else { return Ok(None) };
     let heads = first_mask_heads(config.num_hidden_layers as i64, config.hidden_size, head_names(heads));
     let settings = Settings { optimizer: settings.optimizer.with_weight_decay(mask_decay), ..settings };
-    beside(ranks, config, &Weights(heads.into_iter().collect()), settings).map(Some)
+    beside(ranks, config, &Weights(heads.into_iter().collect()).to_device(device), settings).map(Some)
 }
 
 /// Names the heads of one mask for both terms, or of one each.

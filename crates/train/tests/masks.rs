@@ -53,7 +53,7 @@ fn trainer(loss: PairLoss) -> (Trainer, Llama) {
     let schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 3e-3, warmup_steps: 0, total_steps: 100 };
     let settings = Settings { optimizer: OptimizerParams::default(), schedule, max_grad_norm: 1.0 };
     let mut trainer = Trainer::new(Master::new(&config, &tiny_weights(&config, 5), settings), objective, Device::cpu());
-    trainer.masks = mask_heads(&objective, &config, settings, Ranks::default()).expect("alone");
+    trainer.masks = mask_heads(&objective, &config, settings, (Ranks::default(), tch::Device::Cpu)).expect("alone");
     (trainer, Llama::new(&config, &tiny_weights(&config, 6)).expect("weights are whole"))
 }
 

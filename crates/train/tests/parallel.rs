@@ -139,7 +139,8 @@ fn trainer(task: &Task, ranks: Ranks) -> (Trainer, Llama) {
     let frozen = tiny_weights(&config, 6).snapshot(config.dtype.kind());
     let reference = Llama::new(&config, &frozen).expect("weights are whole");
     let mut trainer = Trainer::new(master, objective, Device::cpu());
-    trainer.masks = mask_heads(&objective, &config, settings, ranks.clone()).expect("the group takes it");
+    trainer.masks =
+        mask_heads(&objective, &config, settings, (ranks.clone(), tch::Device::Cpu)).expect("the group takes it");
     match objective {
         Objective::Single(SingleLoss::Dro { .. }) | Objective::Gradient(GradientLoss::Ppo { .. }) => {
             let scored = config.with_score_head(None);

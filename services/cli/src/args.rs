@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::device::Choice;
+
 /// Aligns language models online: the policy answers, a judge compares, a learner updates.
 #[derive(Debug, Parser)]
 #[command(name = "joust", version)]
@@ -11,6 +13,9 @@ pub struct Args {
     /// How log lines are written to standard error (JOUST_LOG sets the level, default warn).
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Plain)]
     pub log_format: LogFormat,
+    /// Where models are computed with: auto (a GPU where there is one), cpu, cuda or cuda:N; each of several learner ranks takes a GPU of its own.
+    #[arg(long, global = true, default_value = "auto")]
+    pub device: Choice,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,

@@ -8,6 +8,7 @@ use joust_train::{Checkpoint, list};
 
 use crate::{
     args::{CkptCommand, CkptFolder},
+    device,
     export::Export,
     model,
 };
@@ -64,7 +65,7 @@ fn export(run: &Path, step: Option<u64>, (out, merge): (&Path, bool)) -> anyhow:
     let model = model::policy(&file.policy, file.seed)?;
     let export = Export::new(&file, &model);
     let export = if merge { export.merging() } else { export };
-    export.publish(out, &checkpoint.policy()?)?;
+    export.publish(out, &checkpoint.policy()?.to_device(device::torch()))?;
     println!("exported step {} to {}", checkpoint.step, out.display());
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode};
 use joust_config::{RunFile, load};
 use joust_model::Dtype;
 
-use crate::{args::DoctorArgs, optim, run};
+use crate::{args::DoctorArgs, device, optim, run};
 
 /// Runs the verb; exit code 2 if a check failed.
 ///
@@ -23,6 +23,7 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     check("cores", Ok(cores.to_string()));
     check("memory", memory());
+    check("CUDA", Ok(device::report()));
     for dtype in [Dtype::Float32, Dtype::Bfloat16] {
         check(&format!("{} matrix rate", dtype.name()), Ok(format!("{:.0} GFLOP/s", matrix_rate(dtype))));
     }

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::{
     args::EvalArgs,
+    device,
     evaluation::{Evaluator, Report},
     model::{self, LanguageModel},
     optim, run, scorer,
@@ -44,7 +45,7 @@ struct Figures {
 pub async fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
     let file = load::<RunFile>(&args.run, &args.overrides)?.run;
     optim::set_threads(file.learner.optim.threads);
-    let device = Device::cpu();
+    let device = device::chosen();
     let asked = model::open(&args.model, Head::CausalLm, Some(model::dtype(file.policy.dtype)))?;
     let other = model::open(&args.against, Head::CausalLm, Some(model::dtype(file.policy.dtype)))?;
     let prompts = match &args.prompts {

@@ -6,7 +6,7 @@ use joust_config::RunFile;
 use joust_model::{Adapter, LoraConfig, ModelConfig, Weights, load, publish_adapter, publish_folder};
 use tch::Tensor;
 
-use crate::model::LanguageModel;
+use crate::{device, model::LanguageModel};
 
 /// What is written of a run's trained weights.
 pub struct Export {
@@ -47,7 +47,7 @@ impl Export {
         }
         // Read again, so that a run need not hold the base a third time.
         let (_, weights) = load(base)?;
-        let merged = adapter.merged(&weights.to_kind(self.config.dtype.kind()))?;
+        let merged = adapter.merged(&weights.to_device(device::torch()).to_kind(self.config.dtype.kind()))?;
         publish_folder(folder, &self.words, &self.config, &merged)
     }
 }

@@ -62,6 +62,7 @@ impl LearnedModel {
         let own = folder.join(counts.version.to_string());
         let source = if counts.version > 0 { &own } else { &config.model };
         let (shape, weights) = load(source).with_context(|| format!("judge {}", config.name))?;
+        let weights = weights.to_device(device.torch());
         ensure!(
             shape.labels.len() < 2,
             "judge {}: its model rates {}; a judge that learns has one score",

@@ -3,6 +3,7 @@
 mod args;
 mod ckpt;
 mod config_cmd;
+mod device;
 mod doctor;
 mod eval;
 mod evaluation;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
+    device::choose(args.device)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match args.command {
         Command::Run(args) => runtime.block_on(run::run(args)),

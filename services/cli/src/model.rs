@@ -13,6 +13,8 @@ use joust_engine::Snapshot;
 use joust_model::{Adapter, AdapterFolder, Dtype, Head, Llama, LoraConfig, ModelConfig, Weights, read_adapter};
 use tch::{Kind, Tensor};
 
+use crate::device;
+
 /// A language model with its tokenizer.
 pub struct LanguageModel {
     /// Folder of the weights, without the adapter.
@@ -35,6 +37,7 @@ pub struct LanguageModel {
 /// A folder that is not whole, or a tokenizer that does not fit the embedding.
 pub fn open(folder: &Path, head: Head, dtype: Option<Dtype>) -> anyhow::Result<LanguageModel> {
     let (config, weights, adapter) = joust_model::open(folder)?;
+    let weights = weights.to_device(device::torch());
     if config.head != head {
         let wanted = match head {
             Head::CausalLm => "a language model (LlamaForCausalLM)",
@@ -43,7 +46,7 @@ pub fn open(folder: &Path, head: Head, dtype: Option<Dtype>) -> anyhow::Result<L
         bail!("{} is not {wanted}; give another folder", folder.display());
     }
     let (base, adapter) = match adapter {
-        Some(AdapterFolder { base, adapter }) => (base, Some(adapter)),
+        Some(AdapterFolder { base, adapter }) => (base, Some(placed(adapter))),
         None => (folder.to_owned(), None),
     };
     // An adapter's folder need not hold the tokenizer.
@@ -76,7 +79,12 @@ pub fn policy(policy: &Policy, seed: u64) -> anyhow::Result<LanguageModel> {
         None => Adapter::fresh(&wanted, &opened.config, seed).context("policy.lora.targets")?,
         Some(folder) => started(folder, &wanted, &opened.config)?,
     };
-    Ok(LanguageModel { adapter: Some(adapter), ..opened })
+    Ok(LanguageModel { adapter: Some(placed(adapter)), ..opened })
+}
+
+/// Moves an adapter to the chosen device.
+fn placed(adapter: Adapter) -> Adapter {
+    Adapter { weights: adapter.weights.to_device(device::torch()), ..adapter }
 }
 
 /// Reads the adapter that a run goes on from.
@@ -111,7 +119,7 @@ pub fn rated(config: ModelConfig, weights: &Weights, pad_id: Option<u32>, labels
     let mut weights = weights.snapshot(Kind::Float);
     weights.0.remove("lm_head.weight");
     let shape = [config.labels.len() as i64, config.hidden_size];
-    weights.0.insert("score.weight".into(), Tensor::zeros(shape, (Kind::Float, tch::Device::Cpu)));
+    weights.0.insert("score.weight".into(), Tensor::zeros(shape, (Kind::Float, device::torch())));
     (config, weights)
 }
 

@@ -14,6 +14,7 @@ use joust_train::{Master, Ranks, Trainer, mask_heads};
 
 use crate::{
     args::RankArgs,
+    device,
     model::{self, LanguageModel, scored},
     optim,
     run::{
@@ -59,7 +60,7 @@ fn trainer(
     }
     let objective = objective(run)?;
     let mut trainer = Trainer::new(master, objective, device.clone());
-    trainer.masks = mask_heads(&objective, &model.config, settings, ranks.clone())?;
+    trainer.masks = mask_heads(&objective, &model.config, settings, (ranks.clone(), device.torch()))?;
     trainer.keep = keep(run);
     trainer.skip_not_finite = run.learner.on_nan == OnNan::Skip;
     trainer.reasons = reasons(run, model.tokenizer.clone());
@@ -86,10 +87,12 @@ pub fn processes(resolved: &Resolved, steps: u64) -> anyhow::Result<RankProcesse
     let dir = run.output.dir.clone();
     let file: PathBuf = dir.join("run.toml");
     let failpoints = std::env::var(FAILPOINTS).unwrap_or_default();
+    let devices = device::of_ranks(run.learner.ranks as usize)?;
     let command = move |place: &RankPlace| {
         let mut command = tokio::process::Command::new(&program);
         command.arg("rank").arg(&file).args(["--rank", &place.rank.to_string(), "--ranks", &place.size.to_string()]);
         command.args(["--store", &place.store.to_string(), "--steps", &steps.to_string()]);
+        command.args(["--device", &devices[place.rank]]);
         let point = failpoints.split(',').nth(place.incarnation as usize).and_then(|point| point.split_once(':'));
         match point.filter(|(rank, _)| *rank == place.rank.to_string()) {
             Some((_, point)) => command.env("JOUST_FAILPOINT", point),
@@ -103,6 +106,7 @@ pub fn processes(resolved: &Resolved, steps: u64) -> anyhow::Result<RankProcesse
         timeout: Duration::from_secs(run.learner.rank_timeout_s),
         restarts: run.learner.rank_restarts,
         scratch: dir.join(".rank-weights.safetensors"),
+        device: device::torch(),
         command: Arc::new(command),
     })
 }
@@ -129,7 +133,7 @@ pub fn run(args: &RankArgs) -> anyhow::Result<ExitCode> {
     };
     let group = ProcessGroup::join(Arc::new(Store::connect(args.store, wait)?), join)?;
     let ranks = Ranks::of(Arc::new(group), BUCKET);
-    let (trainer, reference) = trainer(run, &model, (args.steps, ranks), &Device::cpu())?;
+    let (trainer, reference) = trainer(run, &model, (args.steps, ranks), &device::chosen())?;
     drop(model); // the masters' first values
     serve_rank(Rank::new(trainer, reference, held_to(run)))?;
     Ok(ExitCode::SUCCESS)

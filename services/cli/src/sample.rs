@@ -8,11 +8,11 @@ use joust_core::{Finish, JudgementValue, Player, Prompt, RecordId, rng::Stream};
 use joust_data::{OnError, read_prompts};
 use joust_engine::{Engine, SamplePrompt, SampleRequest, Sampled, SamplingParams, Source};
 use joust_judges::{Ask, CallContext, Candidate, JudgeItem, build, strongest};
-use joust_model::{Device, Head};
+use joust_model::Head;
 use serde::Serialize;
 use tokio::time::{Duration, Instant};
 
-use crate::{args::SampleArgs, model, optim, scorer};
+use crate::{args::SampleArgs, device, model, optim, scorer};
 
 /// Longest wait for all judgements.
 const JUDGING: Duration = Duration::from_secs(3600);
@@ -79,7 +79,7 @@ pub async fn run(args: SampleArgs) -> anyhow::Result<ExitCode> {
         stream: Stream::Eval,
         source: Source::Model(model.snapshot(String::new())?),
     };
-    let engine = Engine::start(Device::cpu(), 64)?;
+    let engine = Engine::start(device::chosen(), 64)?;
     let mut answers = Vec::with_capacity(questions.len());
     for sampled in engine.submit(request).collect(questions.len() * args.samples as usize).await? {
         answers.push(Answer { text: model.tokenizer.decode(&sampled.token_ids)?, sampled, score: None });
@@ -104,7 +104,7 @@ async fn best(
     mut answers: Vec<Answer>,
 ) -> anyhow::Result<Vec<Answer>> {
     let config = file.training_judge().context("the run file names no judge")?;
-    let opened = scorer::open_all(&file.judge, &file.output.dir, &Device::cpu())?;
+    let opened = scorer::open_all(&file.judge, &file.output.dir, &device::chosen())?;
     let judge = build(config, &file.judge, &opened)?;
     let ask = if file.feedback.ask == Asked::Score { Ask::Score } else { Ask::Rank };
     let candidate = |answer: &Answer| Candidate {

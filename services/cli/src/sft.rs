@@ -10,7 +10,7 @@ use joust_model::{Device, Head, ModelConfig, Weights, publish_folder};
 use joust_train::{Master, perplexity_parts, sft_step};
 use serde_json::{Value, json};
 
-use crate::{args::TrainArgs, model, optim};
+use crate::{args::TrainArgs, device, model, optim};
 
 /// A prompt and an answer as ids.
 struct Pair {
@@ -74,7 +74,7 @@ fn start(file: &SftFile, examples: &[Supervised], work: &Path) -> anyhow::Result
     let config = ModelConfig::parse(&path, raw)?;
     fs::write(&path, serde_json::to_string_pretty(&config.raw)?)
         .with_context(|| format!("failed to write {}", path.display()))?;
-    let weights = Weights::random(&config, file.seed);
+    let weights = Weights::random(&config, file.seed).to_device(device::torch());
     Ok(Start { config, weights, tokenizer: Tokenizer::open(work)?, tokenizer_folder: work.into() })
 }
 
@@ -123,7 +123,7 @@ fn train_loop(file: &SftFile, start: &Start, train: &[Pair], held: &[Pair]) -> a
     let config = start.config.clone().with_dtype(joust_model::Dtype::Float32);
     let settings = optim::settings(file.learner.learning_rate, &file.learner.optim, steps);
     let mut master = Master::new(&config, &start.weights, settings);
-    let device = Device::cpu();
+    let device = device::chosen();
     let began = std::time::Instant::now();
     let mut order = Vec::new();
     for step in 0..steps {

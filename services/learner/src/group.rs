@@ -40,6 +40,8 @@ pub struct RankProcesses {
     pub restarts: u64,
     /// File for weights on their way from the first rank.
     pub scratch: PathBuf,
+    /// Where this process keeps its copies of the weights.
+    pub device: tch::Device,
     /// Builds the command that starts a rank, which calls [`serve_rank`].
     pub command: Arc<dyn Fn(&RankPlace) -> Process + Send + Sync>,
 }

@@ -33,7 +33,7 @@ impl Learners {
             }
             Self::Processes(processes) => {
                 let group = Box::new(Group::start(processes, incarnation)?);
-                Ok(Running::Processes { group, scratch: processes.scratch.clone() })
+                Ok(Running::Processes { group, scratch: processes.scratch.clone(), device: processes.device })
             }
         }
     }
@@ -61,7 +61,7 @@ impl Learners {
 /// Who trains now.
 pub(crate) enum Running {
     Thread(Worker<Rank>),
-    Processes { group: Box<Group>, scratch: PathBuf },
+    Processes { group: Box<Group>, scratch: PathBuf, device: tch::Device },
 }
 
 impl Running {
@@ -127,9 +127,9 @@ impl Running {
 
     /// Copies weights, as float32 if `whole`, else in the kind that the model computes in.
     pub(crate) async fn weights(&mut self, which: Kept, whole: bool) -> Result<Option<Weights>> {
-        let (group, path) = match self {
+        let (group, path, device) = match self {
             Self::Thread(worker) => return worker.call(move |rank| rank.weights(which, whole)).await?,
-            Self::Processes { group, scratch } => (group, scratch.clone()),
+            Self::Processes { group, scratch, device } => (group, scratch.clone(), *device),
         };
         let reply = group.ask(|_| Command::Save { which, whole, path: path.clone() }).await?;
         if matches!(reply, Reply::Absent) {
@@ -139,7 +139,7 @@ impl Running {
             let tensors = Tensor::read_safetensors(&path).map_err(|error| Error::Worker(error.to_string()))?;
             // Only a copy for this process.
             let _ = fs::remove_file(&path);
-            Ok(Weights(tensors.into_iter().collect()))
+            Ok(Weights(tensors.into_iter().collect()).to_device(device))
         });
         read.await.map_err(|error| Error::Worker(error.to_string()))?.map(Some)
     }

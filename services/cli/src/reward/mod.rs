@@ -16,7 +16,7 @@ use joust_data::{Skipped, Tokenizer};
 use joust_model::{Dtype, Head, ModelConfig, Weights, load as load_model, publish_folder};
 use joust_train::{Master, Update};
 
-use crate::{args::TrainArgs, optim};
+use crate::{args::TrainArgs, device, optim};
 
 /// Runs the verb.
 ///
@@ -61,7 +61,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 fn open(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<(ModelConfig, Weights)> {
     let (config, weights) = load_model(&file.model.base)?;
     tokenizer.check_embedding(config.vocab_size as usize)?;
-    Ok((config.with_dtype(Dtype::Float32), weights.to_kind(tch::Kind::Float)))
+    Ok((config.with_dtype(Dtype::Float32), weights.to_device(device::torch()).to_kind(tch::Kind::Float)))
 }
 
 /// Opens the base; a language model gets a head that starts at zero, so that the first scores are equal.

@@ -4,11 +4,11 @@ use anyhow::ensure;
 use joust_config::{MarginUse, RewardFile};
 use joust_data::{Preference, Tokenizer, read_preferences, split_by};
 use joust_losses::Margin;
-use joust_model::{Device, ModelConfig, Weights, sequence_scores};
+use joust_model::{ModelConfig, Weights, sequence_scores};
 use joust_train::{Master, RewardLoss, RewardPair, reward_step};
 
 use super::{legend, report, train_loop};
-use crate::sft::on_error;
+use crate::{device, sft::on_error};
 
 /// A pair with what it is split by.
 pub(super) struct Pair {
@@ -41,7 +41,7 @@ pub(super) fn train(
         MarginUse::Scale => Some(Margin::Scale),
     };
     let loss = RewardLoss { center_coefficient: file.loss.center_rewards_coefficient, margin };
-    let device = Device::cpu();
+    let device = device::chosen();
     let master = train_loop(file, start, &train, |master, batches| {
         let sequences: Vec<Vec<&RewardPair>> =
             batches.iter().map(|batch| batch.iter().map(|pair| &pair.sequences).collect()).collect();
@@ -49,7 +49,7 @@ pub(super) fn train(
         Ok((format!("loss={value:.4} accuracy={accuracy:.3}"), update))
     })?;
     if !held.is_empty() {
-        let (accuracy, device) = (accuracy(&master, &held)?, Device::cpu());
+        let (accuracy, device) = (accuracy(&master, &held)?, device::chosen());
         eprintln!("held_out={} accuracy={accuracy:.3} device={:?}", held.len(), device.torch());
     }
     Ok(master)

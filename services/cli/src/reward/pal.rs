@@ -7,7 +7,7 @@ use joust_config::RewardFile;
 use joust_core::rng::{Stream, uniform};
 use joust_data::Tokenizer;
 use joust_losses::{distances, ideal_points, pal_loss};
-use joust_model::{Device, Llama, ModelConfig, Weights};
+use joust_model::{Llama, ModelConfig, Weights};
 use joust_train::{Master, Ranks, UserPair, beside, pal_step};
 use tch::{Kind, Tensor};
 
@@ -17,7 +17,7 @@ use super::{
     pairs::{Pair, read},
     report_held, steps_of, train_loop,
 };
-use crate::{model::rated, optim, people::People};
+use crate::{device, model::rated, optim, people::People};
 
 /// What a training leaves: the model, and who it knows.
 type Trained = (ModelConfig, Weights, People);
@@ -37,13 +37,14 @@ fn users(pairs: &[&Pair], file: &RewardFile) -> anyhow::Result<BTreeMap<String, 
 /// Returns the row of each pair's user.
 fn owners(pairs: &[Pair], users: &BTreeMap<String, i64>) -> Tensor {
     let row = |pair: &Pair| pair.user.as_ref().and_then(|user| users.get(user)).copied().unwrap_or_default();
-    Tensor::from_slice(&pairs.iter().map(row).collect::<Vec<i64>>())
+    Tensor::from_slice(&pairs.iter().map(row).collect::<Vec<i64>>()).to_device(device::torch())
 }
 
 /// Draws numbers of standard deviation `spread`, uniform, float32.
 fn drawn(shape: [i64; 2], spread: f64, (seed, what): (u64, u64)) -> Tensor {
     let draw = |i: i64| (uniform(seed, Stream::Init, what, (0, i as u32)) - 0.5) * spread * 12f64.sqrt();
-    Tensor::from_slice(&(0..shape[0] * shape[1]).map(|i| draw(i) as f32).collect::<Vec<_>>()).view(shape)
+    let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| draw(i) as f32).collect();
+    Tensor::from_slice(&values).view(shape).to_device(device::torch())
 }
 
 /// Returns the share of the pairs whose chosen answer lies nearer to its user.
@@ -73,7 +74,7 @@ pub(super) fn train(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<
     let rows = Vec::<i64>::try_from(owners(&pairs, &users))?;
     let own = |(pair, user): (&Pair, &i64)| UserPair { pair: pair.sequences.clone(), user: *user };
     let own: Vec<UserPair> = pairs.iter().zip(&rows).map(own).collect();
-    let device = Device::cpu();
+    let device = device::chosen();
     let master = train_loop(file, (&config, &weights), &own, |master, batches| {
         let (value, accuracy, update) = pal_step((master, &mut people.borrow_mut()), batches, &device)?;
         Ok((format!("loss={value:.4} accuracy={accuracy:.3}"), update))
@@ -124,8 +125,8 @@ pub(super) fn welcome(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Resul
     }
     let steps = file.learner.optim.steps.unwrap_or(200);
     let settings = optim::settings(file.loss.user_learning_rate, &file.learner.optim, steps);
-    let prototypes = before.tensor();
-    let zeros = Tensor::zeros([users.len() as i64, prototypes.size()[0]], (Kind::Float, tch::Device::Cpu));
+    let prototypes = before.tensor().to_device(device::torch());
+    let zeros = Tensor::zeros([users.len() as i64, prototypes.size()[0]], (Kind::Float, device::torch()));
     let mut people = beside(Ranks::default(), &config, &Weights([("users".to_owned(), zeros)].into()), settings)?;
     let [better, worse] = tch::no_grad(|| placed(&config, &weights, &pairs))?;
     let (rows, mut last) = (owners(&pairs, &users), 0.0);

@@ -3,11 +3,11 @@
 use anyhow::ensure;
 use joust_config::RewardFile;
 use joust_data::{Rating, Tokenizer, read_ratings, split_by};
-use joust_model::{Device, ModelConfig, Weights, sequence_ratings};
+use joust_model::{ModelConfig, Weights, sequence_ratings};
 use joust_train::{Master, RatedSequence, rating_step};
 
 use super::{report, train_loop};
-use crate::sft::on_error;
+use crate::{device, sft::on_error};
 
 /// A rated answer with what it is split by.
 struct Rated {
@@ -25,7 +25,7 @@ pub(super) fn train(
     report(skipped);
     let rated = tokenize(tokenizer, ratings, file.data.max_length as usize)?;
     let (train, held) = split_by(rated, |rated| rated.prompt.clone(), file.data.eval_fraction, file.seed)?;
-    let device = Device::cpu();
+    let device = device::chosen();
     let master = train_loop(file, start, &train, |master, batches| {
         let sequences: Vec<Vec<&RatedSequence>> =
             batches.iter().map(|batch| batch.iter().map(|rated| &rated.sequence).collect()).collect();

@@ -11,6 +11,7 @@ use joust_judges::{Judge, build};
 use joust_model::Device;
 
 use crate::{
+    device,
     model::{self, LanguageModel},
     scorer,
     sft::on_error,
@@ -44,7 +45,7 @@ pub fn open(resolved: &Resolved) -> anyhow::Result<Parts> {
     let run = &resolved.run;
     let model = model::policy(&run.policy, run.seed)?;
     let prompts = prompts(run, &model)?;
-    let device = Device::cpu();
+    let device = device::chosen();
     let opened = scorer::open_all(&run.judge, &run.output.dir, &device)?;
     let judge = |config: Option<&JudgeConfig>| -> anyhow::Result<Arc<dyn Judge>> {
         Ok(build(config.context("the run file names no judge")?, &run.judge, &opened)?)
