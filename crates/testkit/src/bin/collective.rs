@@ -22,14 +22,8 @@ fn rank(megabytes: i64, place: &str) -> Result<(), Box<dyn Error>> {
     let mut next = || parts.next().ok_or("rank|ranks|address");
     let (rank, size, address) = (next()?.parse()?, next()?.parse()?, next()?.parse()?);
     tch::set_num_threads(1);
-    let join = Join {
-        rank,
-        size,
-        name: "bench".into(),
-        identity: String::new(),
-        host: "127.0.0.1".into(),
-        timeout: TIMEOUT,
-    };
+    let join =
+        Join { rank, size, name: "bench".into(), identity: String::new(), host: "127.0.0.1".into(), timeout: TIMEOUT };
     let group = ProcessGroup::join(Arc::new(Store::connect(address, TIMEOUT)?), join)?;
     let values = Tensor::ones([megabytes * 250_000], (Kind::Float, Device::Cpu));
     let mut times = Vec::new();
