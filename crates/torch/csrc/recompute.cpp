@@ -40,7 +40,7 @@ using PiecePtr = c10::intrusive_ptr<Piece>;
 struct RecomputeFunction : Function<RecomputeFunction> {
   // `anchor` has a gradient where the inputs have none, so that what the piece itself reads gets its own.
   static variable_list forward(AutogradContext* ctx, const Tensor& x, const std::optional<Tensor>& more, const PiecePtr& piece,
-                               const Tensor& anchor) {
+                               const Tensor& /* anchor */) {
     ctx->save_for_backward({x, more ? *more : Tensor()});
     ctx->saved_data["piece"] = c10::IValue::make_capsule(piece);
     return piece->run(x, more ? *more : Tensor());

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     process::Stdio,
     sync::Arc,
@@ -20,6 +21,7 @@ use tokio::{
 use crate::{
     Error, Result,
     rank::{Command, Rank, Reply},
+    worker::explained,
 };
 
 /// How long the other ranks may take to say that they lost one too, when one has said so.
@@ -142,9 +144,10 @@ impl Group {
                 }
             }
         }
-        match (lost, failed) {
-            (Some((rank, reason)), _) => Err(Error::RankLost { rank, reason }),
-            (None, Some((rank, message))) => Err(Error::Rank { rank, message }),
+        // What one could not do the others lose it over.
+        match (failed, lost) {
+            (Some((rank, message)), _) => Err(Error::Rank { rank, message }),
+            (None, Some((rank, reason))) => Err(Error::RankLost { rank, reason }),
             (None, None) => first.ok_or_else(|| Error::Worker("there is no rank".into())),
         }
     }
@@ -172,15 +175,21 @@ pub fn serve_rank(mut rank: Rank) -> Result<()> {
     let broken = |error: std::io::Error| Error::Worker(format!("the supervisor's pipe broke: {error}"));
     let (mut told, mut tells) = (std::io::stdin().lock(), std::io::stdout().lock());
     while let Some(command) = read::<Command>(&mut told)? {
-        let answer = match rank.handle(command) {
-            Ok(reply) => Answer::Reply(reply),
-            Err(error) if is_lost(&error) => Answer::Lost(error.to_string()),
-            Err(error) => Answer::Failed(error.to_string()),
+        let done = catch_unwind(AssertUnwindSafe(|| rank.handle(command)));
+        let panicked = done.as_ref().err().map(|panic| explained(&**panic));
+        let answer = match done {
+            Ok(Ok(reply)) => Answer::Reply(reply),
+            Ok(Err(error)) if is_lost(&error) => Answer::Lost(error.to_string()),
+            Ok(Err(error)) => Answer::Failed(error.to_string()),
+            Err(panic) => Answer::Failed(explained(&*panic)),
         };
         let bytes = rmp_serde::to_vec_named(&answer).expect("answers hold only plain data");
         let length = u32::try_from(bytes.len()).map_err(|_| Error::Worker("the answer is too long".into()))?;
         tells.write_all(&length.to_le_bytes()).and_then(|()| tells.write_all(&bytes)).map_err(broken)?;
         tells.flush().map_err(broken)?;
+        if let Some(message) = panicked {
+            return Err(Error::Worker(message)); // ending, it breaks the connections that the others wait on
+        }
     }
     Ok(())
 }

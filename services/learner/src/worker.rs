@@ -1,6 +1,7 @@
 //! A thread that owns the trainer: tensor work blocks, tokio's threads must not.
 
 use std::{
+    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::mpsc,
     thread,
@@ -36,14 +37,41 @@ impl<S: Send + 'static> Worker<S> {
     pub(crate) async fn call<R: Send + 'static>(&self, work: impl FnOnce(&mut S) -> R + Send + 'static) -> Result<R> {
         let (sender, receiver) = oneshot::channel();
         let job: Job<S> = Box::new(move |state| {
-            let result = catch_unwind(AssertUnwindSafe(|| work(state))).map_err(|panic| {
-                let text = panic.downcast_ref::<String>().cloned();
-                text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
-            });
+            let result = catch_unwind(AssertUnwindSafe(|| work(state))).map_err(|panic| explained(&*panic));
             let _ = sender.send(result); // a caller that went away wants no answer
         });
         let gone = || Error::Worker("it ended".into());
         self.0.send(job).map_err(|_| gone())?;
         receiver.await.map_err(|_| gone())?.map_err(Error::Worker)
+    }
+}
+
+/// Returns the message of a panic; where libtorch found no memory, with what to lower.
+pub(crate) fn explained(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let message = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+    let memory = ["can't allocate memory", "out of memory"].iter().any(|words| message.contains(words));
+    if !memory {
+        return message.to_owned();
+    }
+    format!(
+        "{message}\nout of memory: lower learner.micro_batch or sampling.max_new_tokens, set learner.activation_checkpointing, or train policy.lora; \
+         `joust run --dry-run` prints what takes how much"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_tensor_that_no_memory_holds_says_what_to_lower() {
+        let worker = Worker::start("test", ()).expect("a thread");
+        let huge = |(): &mut ()| drop(tch::Tensor::zeros([1 << 48], tch::kind::FLOAT_CPU));
+        let error = worker.call(huge).await.expect_err("a petabyte").to_string();
+        assert!(error.contains("lower learner.micro_batch"), "{error}");
+        let error = worker.call(|(): &mut ()| panic!("other")).await.expect_err("it panicked").to_string();
+        assert!(error.contains("other") && !error.contains("lower"), "{error}");
+        assert_eq!(worker.call(|(): &mut ()| 3).await.expect("it goes on"), 3);
     }
 }

@@ -5,8 +5,28 @@ use joust_config::{
     run::{LossName, Optimizer, Select},
 };
 
+use joust_model::ModelConfig;
+use joust_torch::Limits;
+
 use super::roles::{averaged, keeps_past};
 use crate::model::LanguageModel;
+
+/// Returns how many numbers of a token are kept for the backward pass.
+fn activations(run: &RunFile, config: &ModelConfig) -> u64 {
+    let layer = (8 * config.hidden_size + 3 * config.intermediate_size) as u64;
+    let layers = config.num_hidden_layers as u64;
+    match run.learner.activation_checkpointing {
+        true => 2 * layers * config.hidden_size as u64 + layer,
+        false => layers * layer,
+    }
+}
+
+/// Returns the bytes of the logits of so many tokens: those that are kept, and the slices under way in both directions.
+fn logits(tokens: u64, vocabulary: u64, element: u64) -> u64 {
+    let Limits { slice, kept } = Limits::default();
+    let all = tokens * vocabulary;
+    all.min(kept as u64) * element + all.min(slice as u64) * (2 * element + 8)
+}
 
 /// Formats the bytes by kind, as comments below the resolved run file.
 pub fn estimate(run: &RunFile, model: &LanguageModel) -> String {
@@ -26,9 +46,8 @@ pub fn estimate(run: &RunFile, model: &LanguageModel) -> String {
         _ => 2,
     };
     let sequences = trained * u64::from(run.learner.micro_batch);
-    let logits = sequences * u64::from(run.sampling.max_new_tokens) * config.vocab_size as u64 * 4 * 3;
-    let width = (8 * config.hidden_size + 3 * config.intermediate_size) as u64;
-    let activations = sequences * tokens * config.num_hidden_layers as u64 * width * element;
+    let logits = logits(sequences * u64::from(run.sampling.max_new_tokens), config.vocab_size as u64, element);
+    let activations = sequences * tokens * activations(run, config) * element;
     let remembered = match run.learner.optim.optimizer {
         Optimizer::Adamw => 8,
         Optimizer::Rmsprop => 4,
@@ -49,6 +68,8 @@ pub fn estimate(run: &RunFile, model: &LanguageModel) -> String {
     ];
     let mut sampling = vec![
         ("policy snapshot, for sampling", element * trained_parameters),
+        // Copied, then laid out, while the one before is still there.
+        ("the next policy snapshot", 2 * element * trained_parameters),
         (reference_for[1].as_str(), element * parameters),
         ("KV cache", rows * tokens * cache_token),
     ];
