@@ -9,6 +9,7 @@ masters and AdamW moments; the peers train in pure bfloat16. The bound is the fl
 rate (2048 x 2048 x 2048, bfloat16) measured in the same run.
 """
 import argparse
+import functools
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+print = functools.partial(print, flush=True)  # a line is there when it is measured
 PEERS = os.path.join(ROOT, "..", "shared", "peers")
 SHAPES = {  # model: (prompts a step, new tokens, steps; batch, prompt tokens of the generate and train comparison)
     "tiny": (16, 64, 4, 32, 32),
@@ -123,7 +125,7 @@ def bench(args, folder, name):
           f"trained tokens/s {median(lambda r: r[5]['train_ratio']):.2f} x those of all weights")
     for key, what in (("gen_tokens_per_s", "generate"), ("train_tokens_per_s", "train")):
         print(f"{name} {what} tokens_per_s={median(lambda r: r[2][key]):.0f} hf={median(lambda r: r[3][key]):.0f} "
-              f"ratio={median(lambda r: r[2][key] / r[3][key]):.2f}", flush=True)
+              f"ratio={median(lambda r: r[2][key] / r[3][key]):.2f}")
 
 
 def bench_parts(args):
@@ -135,11 +137,11 @@ def bench_parts(args):
         times.append((ours["allreduce_ms"], bare["allreduce_ms"]))
     median = lambda pick: statistics.median(pick(t) for t in times)
     print(f"all_reduce of 100 MB between 2 ranks ms={median(lambda t: t[0]):.0f} bare_c10d={median(lambda t: t[1]):.0f} "
-          f"ratio={median(lambda t: t[0] / t[1]):.2f}", flush=True)
+          f"ratio={median(lambda t: t[0] / t[1]):.2f}")
     fused, plain = (figures(call(os.path.join(args.bin, "fused"), 2 * 1024, 896, 152_000, how)) for how in ("fused", "plain"))
     print(f"log-probs of 2 x 1024 tokens, hidden 896, vocabulary 152000: extra_mib={fused['extra_mib']:.0f} "
           f"unfused={plain['extra_mib']:.0f} ratio={fused['extra_mib'] / plain['extra_mib']:.3f} "
-          f"time={fused['seconds'] / plain['seconds']:.2f} x", flush=True)
+          f"time={fused['seconds'] / plain['seconds']:.2f} x")
 
 
 def main():
