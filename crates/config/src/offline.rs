@@ -386,7 +386,11 @@ impl RewardFile {
     fn check_users(&self, found: &mut Problems<'_>) {
         let (loss, usual) = (&self.loss, RewardLoss::default());
         if loss.prototypes == 0 && loss.places != usual.places {
-            found.conflict("loss.places", &loss.places.to_string(), "only loss.prototypes reads it; write both or none");
+            found.conflict(
+                "loss.places",
+                &loss.places.to_string(),
+                "only loss.prototypes reads it; write both or none",
+            );
         }
         if loss.prototypes == 0 && !loss.new_users && loss.user_learning_rate != usual.user_learning_rate {
             let reason = "only loss.prototypes and loss.new_users read it; write one of them, or remove it";

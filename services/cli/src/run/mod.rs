@@ -35,7 +35,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     });
     let parts = parts.await.context("failed to open the run's inputs")??;
     if args.dry_run {
-        print!("{}\n{}", dump(&resolved)?, memory::estimate(&resolved.run, &parts.model));
+        print!("{}\n{}", dump(&resolved)?, memory::estimate(&resolved.run, &parts.model, parts.prompt_tokens()?));
         return Ok(ExitCode::SUCCESS);
     }
     folder::claim(&resolved, &parts.fingerprint, args.resume)?;
