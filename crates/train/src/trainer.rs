@@ -437,7 +437,13 @@ impl Trainer {
         let number = (self.ranks().rank() as u32) << 16 | at as u32;
         let policy = self.master.training_model(number)?;
         let rows = sequences.hidden_rows(&policy);
-        let logprobs = sequences.logprobs_of(&policy, &rows);
+        let (logprobs, spread) = match self.wpo {
+            true => {
+                let (logprobs, spread) = sequences.logprobs_with_spread(&policy, &rows, 1);
+                (logprobs, Some(spread))
+            }
+            false => (sequences.logprobs_of(&policy, &rows), None),
+        };
         mismatch(batch, &logprobs, sums);
         let token_terms = match self.objective {
             Objective::Pair(PairLoss::Cringe { k, .. }) => {
@@ -445,7 +451,7 @@ impl Trainer {
             }
             _ => None,
         };
-        let aligned = self.wpo.then(|| sequences.means(&(logprobs.detach() - sequences.spreads(&policy, &rows))).exp());
+        let aligned = spread.map(|spread| sequences.means(&(logprobs.detach() - spread.log_squares)).exp());
         let masked = self.masked(&policy, &rows, batch)?;
         let degree_terms = self.degree_terms(&policy, batch, sums)?;
         let micro = Micro {
