@@ -3,7 +3,7 @@
 
 mod load;
 mod read;
-mod rows;
+pub(crate) mod rows;
 mod steps;
 mod txn;
 
