@@ -6,14 +6,11 @@ if current ~= fence or fence == 0 then return {'fenced', current} end
 local next = tonumber(redis.call('HGET', key(topic, 'count'), 'next_step') or step)
 if step < next then return {'assigned'} end
 if step > next then return {'gap', next} end
-local gone = lost(7, (#ARGV - 6) / 3, 3)
+local groups, gone = leases(7, (#ARGV - 6) / 3, 3)
 if gone then return {'lost', gone} end
-local places = {}
-for i = 7, #ARGV, 3 do
-  unlease(topic, ARGV[i + 1])
-  redis.call('HDEL', key(topic, 'tries'), ARGV[i + 1])
-  places[#places + 1] = ARGV[i + 1]
-end
+local places = groups[topic] and groups[topic].places or {}
+unlease(topic, places)
+many('HDEL', key(topic, 'tries'), places)
 redis.call('HSET', key(topic, 'count'), 'next_step', step + 1)
 redis.call('ZADD', key(topic, 'steps'), step, ARGV[5])
 redis.call('HSET', key(topic, 'plans'), ARGV[5], ARGV[6])

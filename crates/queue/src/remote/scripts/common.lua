@@ -25,17 +25,29 @@ local function many(command, key, list)
   end
 end
 
+-- Reads the values of a hash's fields, false for those that it has not.
+local function read(key, fields)
+  local values = {}
+  for from = 1, #fields, 2000 do
+    for _, value in ipairs(redis.call('HMGET', key, unpack(fields, from, math.min(from + 1999, #fields)))) do
+      values[#values + 1] = value
+    end
+  end
+  return values
+end
+
 -- Splits ids and items, from ARGV[from] on, into those that the topic does not know yet, and the number of the others.
 local function fresh(topic, from, n)
-  local known, new, duplicates, seen = key(topic, 'ids'), {}, 0, {}
-  for i = from, from + 2 * n - 1, 2 do
-    local id = ARGV[i]
-    if seen[id] or redis.call('HEXISTS', known, id) == 1 then
+  local ids, new, duplicates, seen = {}, {}, 0, {}
+  for i = 0, n - 1 do ids[i + 1] = ARGV[from + 2 * i] end
+  for i, place in ipairs(read(key(topic, 'ids'), ids)) do
+    local id = ids[i]
+    if place or seen[id] then
       duplicates = duplicates + 1
     else
       seen[id] = true
       new[#new + 1] = id
-      new[#new + 1] = ARGV[i + 1]
+      new[#new + 1] = ARGV[from + 2 * i - 1]
     end
   end
   return new, duplicates
@@ -59,25 +71,34 @@ local function append(topic, new, duplicates)
   count(topic, 'duplicates', duplicates)
 end
 
-local function holds(topic, place, token)
-  local held = redis.call('HGET', key(topic, 'held'), place)
-  return held and string.match(held, '^%d+') == token
-end
-
--- Looks for the first of n leases (topic, place, token and more, `width` in all) that is not held, or named twice; returns which.
-local function lost(from, n, width)
-  local seen = {}
+-- Gathers n leases (topic, place, token and more, `width` in all) by topic, and looks for the first that is not held, or named twice; returns which.
+local function leases(from, n, width)
+  local groups, order, gone = {}, {}, nil
   for i = 0, n - 1 do
-    local topic, place, token = ARGV[from + i * width], ARGV[from + i * width + 1], ARGV[from + i * width + 2]
-    local name = topic .. '/' .. place
-    if seen[name] or not holds(topic, place, token) then return i end
-    seen[name] = true
+    local topic = ARGV[from + i * width]
+    if not groups[topic] then
+      groups[topic] = {places = {}, at = {}}
+      order[#order + 1] = topic
+    end
+    local group = groups[topic]
+    group.places[#group.places + 1] = ARGV[from + i * width + 1]
+    group.at[#group.at + 1] = i
   end
+  for _, topic in ipairs(order) do
+    local group, seen = groups[topic], {}
+    for j, held in ipairs(read(key(topic, 'held'), group.places)) do
+      local i, place = group.at[j], group.places[j]
+      local good = held and not seen[place] and string.match(held, '^%d+') == ARGV[from + i * width + 2]
+      if not good and (not gone or i < gone) then gone = i end
+      seen[place] = true
+    end
+  end
+  return groups, gone
 end
 
-local function unlease(topic, place)
-  redis.call('ZREM', key(topic, 'leased'), place)
-  redis.call('HDEL', key(topic, 'held'), place)
+local function unlease(topic, places)
+  many('ZREM', key(topic, 'leased'), places)
+  many('HDEL', key(topic, 'held'), places)
 end
 
 local function tried(topic, place) return tonumber(redis.call('HGET', key(topic, 'tries'), place) or 0) end
@@ -99,8 +120,8 @@ local function places_of(topic, step)
 end
 
 local function bodies_of(topic, places)
-  local bodies = {}
-  for i, place in ipairs(places) do bodies[i] = redis.call('HGET', key(topic, 'bodies'), place) or '' end
+  local bodies = read(key(topic, 'bodies'), places)
+  for i, body in ipairs(bodies) do bodies[i] = body or '' end
   return bodies
 end
 
