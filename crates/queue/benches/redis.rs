@@ -26,9 +26,9 @@ struct Speed {
 }
 
 /// Runs the batches of all clients at once.
-async fn measure<F: Future<Output = ()> + Send>(client: impl Fn(u64, u64) -> F + Clone + Send + 'static) -> Speed
+async fn measure<F>(client: impl Fn(u64, u64) -> F + Clone + Send + 'static) -> Speed
 where
-    F: 'static,
+    F: Future<Output = ()> + Send + 'static,
 {
     let began = Instant::now();
     let mut clients = JoinSet::new();

@@ -26,7 +26,7 @@ mod unpack;
 pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
-pub use queue::Queue;
+pub use queue::{Queue, holding};
 pub use records::{
     AssignedStep, Consumer, DeadLetter, Done, Fence, Item, Lease, Leased, PutReport, StepManifest, Topic, TopicName,
 };

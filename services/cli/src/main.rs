@@ -66,6 +66,6 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::Presets(args) => presets::run(&args),
         Command::Games(args) => games::run(&args),
         Command::Config(args) => config_cmd::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
+        Command::Doctor(args) => runtime.block_on(doctor::run(&args)),
     }
 }

@@ -69,6 +69,11 @@ impl<S: Store> Core<S> {
         Ok(out)
     }
 
+    /// Returns how long a lease lasts.
+    pub(crate) fn lease(&self) -> Duration {
+        self.settings.lease
+    }
+
     pub(crate) fn put(&mut self, topic: &Topic, items: Vec<Item>) -> Result<PutReport> {
         if items.is_empty() {
             return Ok(PutReport::default());

@@ -187,6 +187,10 @@ fn one_run<'a>(mut topics: impl Iterator<Item = &'a Topic>) -> Result<Option<&'a
 
 #[async_trait]
 impl Queue for Remote {
+    fn renew_every(&self) -> Duration {
+        self.settings.lease / 3
+    }
+
     async fn put(&self, topic: &Topic, items: Vec<Item>) -> Result<PutReport> {
         if items.is_empty() {
             return Ok(PutReport::default());
