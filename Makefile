@@ -47,8 +47,9 @@ test-kills: build ## Kill and resume a run 50 times and compare the weights
 test-rank-kills: build ## Kill ranks of a learner of four 20 times and compare the weights
 	@JOUST_RANK_KILLS=20 cargo test --quiet --workspace --test rank_kills lost_ranks -- --nocapture
 
-lint: libtorch ## Formatting, clippy and documentation with warnings denied
+lint: libtorch ## Formatting, clippy, documentation with warnings denied, and buf on the proto files
 	@cargo fmt --all --check
+	@python3 scripts/proto.py
 	@cargo clippy --quiet --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check; else echo "lint: cargo-deny is not installed, deny.toml was not checked (cargo install cargo-deny)"; fi
