@@ -101,7 +101,7 @@ impl Sizes<'_> {
     /// Bytes of the gradient of the widest matrix before it is added to the others, in float32.
     fn widest(&self) -> u64 {
         let adapted = self.trained < self.parameters;
-        let elements = if adapted { 0 } else { (self.config.vocab_size as i64 * self.config.hidden_size) as u64 };
+        let elements = if adapted { 0 } else { (self.config.vocab_size * self.config.hidden_size) as u64 };
         elements * 4
     }
 
