@@ -196,7 +196,7 @@ impl Queue for Remote {
             return Ok(PutReport::default());
         }
         let capacity = self.settings.capacity_of(&topic.name).to_string();
-        let call = self.call(script!("put"), &topic.run).arg(topic.name.as_str()).arg(capacity);
+        let call = self.once(script!("put"), &topic.run).arg(topic.name.as_str()).arg(capacity);
         let reply = self.ask(with_items(call, &items)).await?;
         refused(&reply, topic, &[])?;
         Ok(PutReport { added: reply.number(1)?, duplicates: reply.number(2)? })

@@ -2,8 +2,10 @@
 
 mod crash;
 mod files;
+mod holding;
 mod model;
 mod redis;
+mod redis_faults;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -32,6 +32,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn port(&self) -> u16 {
+        self.server.lock().port()
+    }
+
     /// Returns the URL of an empty database.
     pub(super) fn database(&self) -> String {
         format!("{}/{}", self.server.lock().url(), self.used.fetch_add(1, Ordering::Relaxed))
@@ -76,11 +80,11 @@ async fn refusal(config: &RedisConfig) -> Error {
     open_redis(&config, Settings::default(), None).await.err().expect("it is refused")
 }
 
-fn item(number: u64) -> Item {
+pub(super) fn item(number: u64) -> Item {
     Item { id: RecordId::derive(&[&number.to_le_bytes()]), body: number.to_le_bytes().to_vec(), trace: None }
 }
 
-fn number_of(item: &Item) -> u64 {
+pub(super) fn number_of(item: &Item) -> u64 {
     u64::from_le_bytes(item.body.as_slice().try_into().expect("eight bytes"))
 }
 

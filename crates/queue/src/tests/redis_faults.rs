@@ -1,0 +1,143 @@
+//! What becomes of calls whose answer is lost, of large batches, and of clients that wait for each other.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use joust_core::RunId;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
+};
+
+use super::redis::{item, number_of, open, shared};
+use crate::{Consumer, Done, Error, Fence, Settings, StepManifest, Topic};
+
+fn run() -> RunId {
+    RunId::new("faults").expect("a valid name")
+}
+
+/// A proxy to a server that, when told to, passes what it hears but cuts the connection instead of the answer.
+struct Cutter {
+    port: u16,
+    cut_next: Arc<AtomicBool>,
+}
+
+impl Cutter {
+    async fn start(server: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let (port, cut_next) = (listener.local_addr().expect("an address").port(), Arc::new(AtomicBool::new(false)));
+        let cut = cut_next.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(("127.0.0.1", server)).await.expect("the server");
+                let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+                tokio::spawn(copy(from_client, to_server, None));
+                tokio::spawn(copy(from_server, to_client, Some(cut.clone())));
+            }
+        });
+        Self { port, cut_next }
+    }
+
+    /// Makes a call without its first answer.
+    async fn cut<T>(&self, call: impl Future<Output = T>) -> T {
+        self.cut_next.store(true, Ordering::SeqCst);
+        let answer = call.await;
+        assert!(!self.cut_next.load(Ordering::SeqCst), "an answer was cut off");
+        answer
+    }
+}
+
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, cut: Option<Arc<AtomicBool>>) {
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(length @ 1..) = from.read(&mut bytes).await {
+        // What is told to all clients is no answer.
+        let answer = !bytes[..length].starts_with(b"*4\r\n$8\r\npmessage");
+        let cuts = |cut: &Arc<AtomicBool>| answer && cut.swap(false, Ordering::SeqCst);
+        if cut.as_ref().is_some_and(cuts) || to.write_all(&bytes[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_is_lost_is_done_once() {
+    let Some(server) = shared() else { return };
+    let cutter = Cutter::start(server.port()).await;
+    let database = server.database();
+    let number = database.rsplit('/').next().expect("a number");
+    let queue = open(&format!("redis://127.0.0.1:{}/{number}", cutter.port), Settings::default(), None);
+    let (topic, to, who) = (Topic::pairs(&run()), Topic::rollouts(&run()), Consumer::new("a"));
+    queue.stats(&run()).await.expect("the connection is there, so that the next answer is the call's");
+    let report = cutter.cut(queue.put(&topic, (0..6).map(item).collect())).await.expect("a put");
+    assert_eq!((report.added, report.duplicates), (6, 0));
+    let taken = cutter.cut(queue.take(&topic, &who, 6, Duration::ZERO)).await.expect("a take");
+    assert_eq!((taken.len(), taken[5].deliveries), (6, 1), "the repeat hands out the same leases");
+    let mut leases: Vec<_> = taken.into_iter().map(|leased| leased.lease).collect();
+    let done = leases.drain(..2).map(|lease| (lease, Done::Moved)).collect();
+    cutter.cut(queue.commit(done, vec![(to.clone(), item(9))])).await.expect("a commit");
+    let back: Vec<_> = leases.drain(..2).collect();
+    cutter.cut(queue.release(&back)).await.expect("a release");
+    let fence = queue.fence(&topic).await.expect("a fence");
+    assert_eq!(fence, Fence(1));
+    let manifest = StepManifest { step: 0, body: vec![1] };
+    cutter.cut(queue.assign(&topic, leases, manifest, fence)).await.expect("an assignment");
+    cutter.cut(queue.retire(&topic, 0, 0, fence)).await.expect("a retirement");
+    let stats = queue.stats(&run()).await.expect("stats");
+    stats.balance().expect("the accounts add up");
+    let (from, to) = (stats.of(&topic.name), stats.of(&to.name));
+    assert_eq!((from.put, from.duplicates, from.finished, from.waiting, from.leased), (6, 0, 4, 2, 0));
+    assert_eq!((to.put, to.duplicates), (1, 0));
+}
+
+#[tokio::test]
+async fn large_batches_pass() {
+    const MANY: u64 = 20_000;
+    let Some(server) = shared() else { return };
+    let queue = open(&server.database(), Settings::default(), None);
+    let (from, to) = (Topic::prompts(&run()), Topic::pairs(&run()));
+    let report = queue.put(&from, (0..MANY).map(item).collect()).await.expect("a put");
+    assert_eq!(report.added, MANY);
+    let taken = queue.take(&from, &Consumer::new("many"), MANY as usize, Duration::ZERO).await.expect("a take");
+    assert!(taken.iter().map(|leased| number_of(&leased.item)).eq(0..MANY));
+    let leases: Vec<_> = taken.iter().map(|leased| leased.lease.clone()).collect();
+    queue.renew(&leases).await.expect("a renewal");
+    let done = leases.into_iter().map(|lease| (lease, Done::Moved)).collect();
+    let next = taken.into_iter().map(|leased| (to.clone(), leased.item)).collect();
+    queue.commit(done, next).await.expect("a commit");
+    let stats = queue.stats(&run()).await.expect("stats");
+    stats.balance().expect("the accounts add up");
+    assert_eq!((stats.of(&from.name).finished, stats.of(&to.name).waiting), (MANY, MANY));
+}
+
+#[tokio::test]
+async fn the_server_decides_when_a_lease_ends() {
+    let Some(server) = shared() else { return };
+    let (settings, url) = (Settings { lease: Duration::from_millis(300), ..Settings::default() }, server.database());
+    let (one, two) = (open(&url, settings.clone(), None), open(&url, settings, None));
+    let topic = Topic::prompts(&run());
+    one.put(&topic, vec![item(1)]).await.expect("a put");
+    let held = one.take(&topic, &Consumer::new("one"), 1, Duration::ZERO).await.expect("a take");
+    let taken = two.take(&topic, &Consumer::new("two"), 1, Duration::from_secs(30)).await.expect("a take");
+    assert_eq!((&taken[0].item, taken[0].deliveries), (&item(1), 2));
+    let late = one.commit(vec![(held[0].lease.clone(), Done::Moved)], Vec::new()).await;
+    assert!(matches!(late, Err(Error::LeaseLost { .. })), "{late:?}");
+}
+
+#[tokio::test]
+async fn another_client_wakes_a_taker_and_a_putter() {
+    let Some(server) = shared() else { return };
+    let (settings, url) = (Settings { capacity: 1, ..Settings::default() }, server.database());
+    let (one, two) = (open(&url, settings.clone(), None), open(&url, settings, None));
+    let (topic, who, long) = (Topic::prompts(&run()), Consumer::new("w"), Duration::from_secs(3600));
+    let take = one.take(&topic, &who, 1, long);
+    let (taken, put) = tokio::join!(take, two.put(&topic, vec![item(1)]));
+    assert_eq!((taken.expect("a take").len(), put.expect("a put").added), (1, 1));
+    two.put(&topic, vec![item(2)]).await.expect("a put");
+    let (put, taken) = tokio::join!(one.put_when_room(&topic, vec![item(3)], long), two.take(&topic, &who, 1, long));
+    assert_eq!((put.expect("room was made").added, taken.expect("a take").len()), (1, 1));
+}
