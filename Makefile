@@ -52,6 +52,7 @@ lint: setup ## Formatting, clippy, documentation with warnings denied, and buf o
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check; else echo "lint: cargo-deny is not installed, deny.toml was not checked (cargo install cargo-deny)"; fi
 
 bench: build venv ## Print speed beside TRL and Hugging Face, and the bound
+	@cargo bench --quiet --profile dev -p joust-rpc --bench unary
 	@$(VENV)/bin/python scripts/bench.py --bin $(CARGO_TARGET_DIR)/debug
 
 docs: setup ## Build the API documentation into the target folder

@@ -34,7 +34,7 @@ fn compile(with_sources: bool) -> FileDescriptorSet {
     let root = crate_folder().join("../../proto");
     let mut compiler = protox::Compiler::new([&root]).expect("the proto folder");
     compiler.include_source_info(with_sources).include_imports(true);
-    compiler.open_files(proto_files(&root)).unwrap_or_else(|error| panic!("{error:?}"));
+    compiler.open_files(proto_files(&root)).expect("valid proto files");
     compiler.file_descriptor_set()
 }
 

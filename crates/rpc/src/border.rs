@@ -67,7 +67,7 @@ pub struct Peer {
 /// How long before the caller's deadline the server answers, so that its answer is there before the caller gives up; tonic ends the
 /// handler at the deadline itself with CANCELLED.
 fn margin(left: Duration) -> Duration {
-    (left / 10).min(Duration::from_millis(5))
+    (left / 10).min(Duration::from_millis(20))
 }
 
 /// How long a refused caller waits at least.

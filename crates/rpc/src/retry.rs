@@ -1,8 +1,10 @@
 //! When a failed call is made again: pure rules, with the random number and the time as arguments.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
-use ring::rand::SecureRandom;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -47,11 +49,10 @@ impl Retry {
     }
 }
 
-/// Returns 64 random bits.
+/// Returns 64 bits that differ from call to call and process to process; not for secrets.
 pub(crate) fn random() -> u64 {
-    let mut bytes = [0; 8];
-    ring::rand::SystemRandom::new().fill(&mut bytes).expect("the system's random numbers are there from boot on");
-    u64::from_le_bytes(bytes)
+    // Seeded by the system once a thread, then counted on: no system call.
+    RandomState::new().hash_one(0)
 }
 
 /// Returns a uniform number in [0, 1).

@@ -78,7 +78,7 @@ impl Default for Services {
 impl Services {
     /// Adds a service that can work at once.
     #[must_use]
-    pub fn add<S>(self, service: S) -> Self
+    pub fn with<S>(self, service: S) -> Self
     where
         S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
         S: NamedService + Clone + Send + Sync + 'static,
@@ -89,7 +89,7 @@ impl Services {
 
     /// Adds a service that cannot work yet; [`Services::health`] tells when it can.
     #[must_use]
-    pub fn add_unready<S>(self, service: S) -> Self
+    pub fn with_unready<S>(self, service: S) -> Self
     where
         S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
         S: NamedService + Clone + Send + Sync + 'static,

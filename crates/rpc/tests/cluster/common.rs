@@ -240,7 +240,7 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let (at, seen, shutdown) = (listener.local_addr().expect("bound"), Arc::<Seen>::default(), Shutdown::default());
         let judge = Judge { name, seen: Arc::clone(&seen) };
-        let services = Services::default().add(judge_server(judge)).add_unready(rollout_server(Rollout));
+        let services = Services::default().with(judge_server(judge)).with_unready(rollout_server(Rollout));
         let task = tokio::spawn(joust_rpc::serve(listener, config, services, shutdown.clone()));
         Self { at, seen, shutdown, task }
     }
@@ -279,5 +279,5 @@ pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"));
+    assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "not within {PATIENCE:?}: {what}");
 }
