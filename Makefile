@@ -8,15 +8,18 @@ VENV := $(CURDIR)/.venv
 CUDA_TARGET_DIR ?= $(CARGO_TARGET_DIR)/cuda
 CUDA := --config .cargo/cuda.toml --target-dir $(CUDA_TARGET_DIR) --features joust/cuda,joust-torch/cuda
 
-.PHONY: help setup build build-cuda demo demo-smoke test test-kills test-rank-kills cycle lint bench docs venv clean
+.PHONY: help setup libtorch build build-cuda demo demo-smoke test test-kills test-rank-kills cycle lint bench docs venv clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: ## Provide libtorch and cargo's configuration (does nothing when done)
+setup: ## Provide libtorch, cargo's configuration and a Redis for tests (does nothing when done)
+	@python3 scripts/setup.py --redis
+
+libtorch:
 	@python3 scripts/setup.py
 
-build: setup
+build: libtorch
 	@cargo build --quiet --workspace --all-targets
 
 build-cuda: ## Build joust with CUDA beside the CPU build, in a target folder of its own (2 GB to fetch, once)
@@ -44,7 +47,7 @@ test-kills: build ## Kill and resume a run 50 times and compare the weights
 test-rank-kills: build ## Kill ranks of a learner of four 20 times and compare the weights
 	@JOUST_RANK_KILLS=20 cargo test --quiet --workspace --test rank_kills lost_ranks -- --nocapture
 
-lint: setup ## Formatting, clippy, documentation with warnings denied, and buf on the proto files
+lint: libtorch ## Formatting, clippy, documentation with warnings denied, and buf on the proto files
 	@cargo fmt --all --check
 	@python3 scripts/proto.py
 	@cargo clippy --quiet --workspace --all-targets -- -D warnings
@@ -54,8 +57,9 @@ lint: setup ## Formatting, clippy, documentation with warnings denied, and buf o
 bench: build venv ## Print speed beside TRL and Hugging Face, and the bound
 	@cargo bench --quiet --profile dev -p joust-rpc --bench unary
 	@$(VENV)/bin/python scripts/bench.py --bin $(CARGO_TARGET_DIR)/debug
+	@cargo bench --quiet -p joust-queue --bench redis
 
-docs: setup ## Build the API documentation into the target folder
+docs: libtorch ## Build the API documentation into the target folder
 	@cargo doc --workspace --no-deps
 	@echo "open $(CARGO_TARGET_DIR)/doc/joust/index.html"
 

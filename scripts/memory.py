@@ -34,7 +34,7 @@ def family(pid):
 def main():
     joust, run, *more = sys.argv[1:]
     told = subprocess.run([joust, "run", run, "--dry-run", *more], check=True, capture_output=True, text=True)
-    estimate = float(re.findall(r"# total\s+([\d.]+) MiB", told.stdout + told.stderr)[-1])
+    estimate = float(re.findall(r"# at most at once\s+([\d.]+) MiB", told.stdout + told.stderr)[-1])
     with tempfile.TemporaryDirectory() as out:
         process = subprocess.Popen([joust, "run", run, *more, "--set", f'output.dir="{out}/run"'],
                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

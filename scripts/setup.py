@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Provides libtorch 2.11.0 (CPU) and writes cargo's configuration; does nothing when both are there.
 
-usage: setup.py [--cuda]   --cuda provides libtorch with CUDA as well, and .cargo/cuda.toml, which `make build-cuda` hands to cargo.
+usage: setup.py [--cuda] [--redis]
+  --cuda   provides libtorch with CUDA as well, and .cargo/cuda.toml, which `make build-cuda` hands to cargo
+  --redis  installs redis-server for tests, through apt-get, where this is root
 
 The files come from the PyPI wheels in requirements-libtorch.txt (versions and hashes pinned) through pip. They are kept in
 $JOUST_CACHE (default ~/.cache/joust), outside the clone; the clone gets a link, `.libtorch`. A LIBTORCH that is set in the
@@ -39,6 +41,24 @@ def check_tools():
         fail("missing: " + "; ".join(missing))
     if platform.machine() != "x86_64":
         fail(f"no libtorch wheel is pinned for {platform.machine()}; set LIBTORCH to a libtorch {VERSION} folder")
+
+
+def provide_redis():
+    """Installs Debian's redis-server where that takes no more than apt; without it the tests over a Redis are skipped."""
+    if shutil.which("redis-server"):
+        return
+    how = "redis-server is not installed, tests over a Redis are skipped (install: apt-get install redis-server)"
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        print(f"setup: {how}")
+        return
+    # Only the program: no service is to start with it.
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", "redis-server"]
+    for command in (install, ["apt-get", "update"], install):
+        if subprocess.run(command, env=environment, **quiet).returncode == 0 and shutil.which("redis-server"):
+            return
+    print(f"setup: {how}")
 
 
 def pip(action, requirements):
@@ -168,6 +188,8 @@ rustflags = ["-C", "link-arg=-Wl,-rpath,{libtorch}/lib"]
 """)
     if "--cuda" in sys.argv[1:]:
         provide_cuda()
+    if "--redis" in sys.argv[1:]:
+        provide_redis()
 
 
 if __name__ == "__main__":

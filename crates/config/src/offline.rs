@@ -376,11 +376,28 @@ impl ConfigFile for RewardFile {
         let mut found = Problems { place, errors: Vec::new() };
         self.learner.optim.check(&mut found);
         self.check_loss(&mut found);
+        self.check_users(&mut found);
         found.errors
     }
 }
 
 impl RewardFile {
+    /// Checks that what only a loss of users reads is set for one.
+    fn check_users(&self, found: &mut Problems<'_>) {
+        let (loss, usual) = (&self.loss, RewardLoss::default());
+        if loss.prototypes == 0 && loss.places != usual.places {
+            found.conflict(
+                "loss.places",
+                &loss.places.to_string(),
+                "only loss.prototypes reads it; write both or none",
+            );
+        }
+        if loss.prototypes == 0 && !loss.new_users && loss.user_learning_rate != usual.user_learning_rate {
+            let reason = "only loss.prototypes and loss.new_users read it; write one of them, or remove it";
+            found.conflict("loss.user_learning_rate", &loss.user_learning_rate.to_string(), reason);
+        }
+    }
+
     /// Checks that the loss is one thing, and has the data that it reads.
     fn check_loss(&self, found: &mut Problems<'_>) {
         let (loss, legend) = (&self.loss, self.loss.margin == MarginUse::Legend);

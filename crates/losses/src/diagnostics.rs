@@ -17,11 +17,9 @@ pub struct TopK {
 /// <https://arxiv.org/abs/2410.11677>, which takes k = 10).
 ///
 /// # Arguments
-/// * `logits` - at temperature 1, `[N, V]`, float32 or float64; nothing flows back.
-/// * `k` - at most V.
-pub fn top_k(logits: &Tensor, k: i64) -> TopK {
-    let logprobs = logits.detach().log_softmax(1, logits.kind());
-    let (top, _) = logprobs.topk(k, 1, true, true);
+/// * `top` - log-probs of the `k` most probable tokens in nats at temperature 1, `[N, k]`, float32 or float64; nothing flows back.
+pub fn top_k(top: &Tensor) -> TopK {
+    let top = top.detach();
     let p = top.exp();
     let sum = |values: &Tensor| values.sum_dim_intlist(1i64, false, values.kind());
     let bits = std::f64::consts::LN_2.recip();
@@ -63,8 +61,8 @@ mod tests {
     #[test]
     fn the_golden_distribution_has_its_mass_and_entropies() {
         let p = [0.4, 0.25, 0.12, 0.08, 0.05, 0.03, 0.02, 0.015, 0.01, 0.008, 0.007, 0.005, 0.005];
-        let logits = Tensor::from_slice(&p).log().unsqueeze(0) + 3.0;
-        let found = top_k(&logits, 10);
+        let logprobs = Tensor::from_slice(&p).log().unsqueeze(0);
+        let found = top_k(&logprobs.narrow(1, 0, 10));
         let close = |tensor: &Tensor, expected: f64| {
             let value = tensor.double_value(&[0]);
             assert!((value - expected).abs() < 1e-12, "{value}, expected {expected}");
@@ -73,7 +71,7 @@ mod tests {
         close(&found.entropy, 2.397_578_231_694_432_7);
         close(&found.raw_entropy, 2.381_135_556_545_668);
         // All of a distribution has no mass left, and one entropy.
-        let all = top_k(&logits, 13);
+        let all = top_k(&logprobs);
         close(&all.mass, 1.0);
         close(&(all.entropy - all.raw_entropy), 0.0);
     }

@@ -23,6 +23,7 @@ pub struct PairLogps<'a> {
     matched: Option<[&'a Tensor; 2]>,
     signs: Option<[&'a Tensor; 2]>,
     token_terms: Option<&'a Tensor>,
+    degree_terms: Option<&'a Tensor>,
     tails: Option<[[&'a Tensor; 2]; 2]>,
     masked: Option<MaskedSums<'a>>,
     p: Option<&'a Tensor>,
@@ -54,6 +55,7 @@ impl<'a> PairLogps<'a> {
             matched: None,
             signs: None,
             token_terms: None,
+            degree_terms: None,
             tails: None,
             masked: None,
             p: None,
@@ -100,6 +102,11 @@ impl<'a> PairLogps<'a> {
     /// Adds the mean of the rejected answer's token terms, `[B]`; carries the gradient: see [`crate::cringe_loss`].
     pub fn with_token_terms(self, terms: &'a Tensor) -> Self {
         Self { token_terms: Some(terms), ..self }
+    }
+
+    /// Adds how far the degree head is from telling how much was taken away from both answers, in nats, `[B]`; carries the gradient: see [`crate::spo_loss`].
+    pub fn with_degree_terms(self, terms: &'a Tensor) -> Self {
+        Self { degree_terms: Some(terms), ..self }
     }
 
     /// Adds the part of each sum that lies behind the shorter answer's length, of chosen and rejected, `[B]`; the policy's carry the
@@ -149,6 +156,7 @@ impl<'a> PairLogps<'a> {
             ("sign_of_chosen", self.signs.map(|s| s[0])),
             ("sign_of_rejected", self.signs.map(|s| s[1])),
             ("token_terms", self.token_terms),
+            ("degree_terms", self.degree_terms),
             ("policy_chosen_tail", self.tails.map(|[policy, _]| policy[0])),
             ("policy_rejected_tail", self.tails.map(|[policy, _]| policy[1])),
             ("ref_chosen_tail", self.tails.map(|[_, reference]| reference[0])),
@@ -234,6 +242,14 @@ impl<'a> PairLogps<'a> {
     /// [`Error::Missing`] without them.
     pub(crate) fn token_terms(&self, loss: &'static str) -> Result<&'a Tensor> {
         self.token_terms.ok_or(Error::Missing { loss, input: "the rejected tokens' terms", setter: "with_token_terms" })
+    }
+
+    /// Returns the degree head's loss on both answers, `[B]`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without it.
+    pub(crate) fn degree_terms(&self, loss: &'static str) -> Result<&'a Tensor> {
+        self.degree_terms.ok_or(Error::Missing { loss, input: "the degree head's loss", setter: "with_degree_terms" })
     }
 
     /// Returns what masks leave of both answers.

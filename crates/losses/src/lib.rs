@@ -6,6 +6,7 @@
 mod advantage;
 mod anchored;
 mod cringe;
+mod degree;
 mod diagnostics;
 mod direction;
 mod divergence;
@@ -31,6 +32,7 @@ mod transport;
 pub use advantage::{gae, grpo_advantages, rewards_to_go, rloo_advantages, token_rewards, whiten};
 pub use anchored::{apo_down_loss, apo_zero_loss, bco_pair_loss, nca_pair_loss, sppo_loss};
 pub use cringe::{cringe_loss, cringe_tokens};
+pub use degree::{degree_losses, first_degree_head, spo_loss};
 pub use diagnostics::{TopK, entanglement, idealised_margin, top_k};
 pub use direction::{head_weights, legend_margins, reward_components, safety_direction};
 pub use divergence::{dpo_alpha_loss, dpo_js_loss};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     Error, ListLogps, ListOutput, LossOutput, PairLogps, Result, SingleLogps, SingleOutput, anchored::*, cringe::*,
-    divergence::*, dpo::*, ipo::*, likelihood::*, list::*, single::*, slic::*, sparse::*, transport::*,
+    degree::*, divergence::*, dpo::*, ipo::*, likelihood::*, list::*, single::*, slic::*, sparse::*, transport::*,
 };
 
 /// Writes a choice, its names, its keys and its calls from one list.
@@ -86,6 +86,7 @@ losses! {
     Cringe = "cringe", cringe_loss(alpha, tau, margin, k), policy;
     Mapo = "mapo", mapo_loss(beta), reference;
     SparsePo = "sparse_po", sparse_po_loss(beta, lambda, heads, mask_decay), reference;
+    Spo = "spo", spo_loss(beta, lambda, degrees), reference;
     Dove = "dove", dove_loss(beta), reference;
     Aot = "aot", aot_loss(beta, label_smoothing), reference;
     AotUnpaired = "aot_unpaired", aot_unpaired_loss(beta, label_smoothing), reference;

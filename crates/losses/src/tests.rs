@@ -5,6 +5,7 @@
 
 mod closed_form;
 mod cringe;
+mod degree;
 mod direction;
 mod list;
 mod pal;
@@ -54,6 +55,7 @@ fn compute(loss: &PairLoss, batch: &Batch, kind: Kind) -> Computed {
     let p = batch.p.as_ref().map(|p| vector(p, Kind::Double));
     let matched = [2.5, -1.5].map(|value| chosen.detach().full_like(value));
     let (sign, terms) = (chosen.detach().ones_like(), &rejected * -0.1);
+    let told = (&chosen + &rejected) * -0.02;
     let tails = [&chosen, &rejected, &ref_chosen, &ref_rejected].map(|sum| sum * 0.4);
     let masked = [(&chosen, &ref_chosen), (&rejected, &ref_rejected)].map(|(policy, held)| (policy - held) * 0.6);
     let divergences = [&chosen, &rejected].map(|policy| policy * -0.05);
@@ -68,6 +70,7 @@ fn compute(loss: &PairLoss, batch: &Batch, kind: Kind) -> Computed {
         .with_matched(&matched[0], &matched[1])
         .with_signs(&sign, &sign)
         .with_token_terms(&terms)
+        .with_degree_terms(&told)
         .with_tails([&tails[0], &tails[1]], [&tails[2], &tails[3]]);
     if let Some(p) = &p {
         inputs = inputs.with_p(p);
@@ -175,7 +178,7 @@ fn every_loss() -> Vec<PairLoss> {
         "n" => 4.0,
         "tau" => 0.5,
         "lambda" => 0.7,
-        "k" | "heads" => 2.0,
+        "k" | "heads" | "degrees" => 2.0,
         _ => 0.07,
     };
     let build = |(name, keys, _): &(&str, &[&str], bool)| {

@@ -1,12 +1,15 @@
 //! Hugging Face folders in and out; what is written appears whole or not at all.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     fs,
+    io::Read,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use safetensors::{Dtype as SafeDtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype as SafeDtype, SafeTensorError, View, serialize_to_file, tensor::Metadata};
 use serde_json::{Map, Value};
 use tch::{Kind, Tensor};
 
@@ -37,7 +40,7 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Weights)> {
     let config = ModelConfig::parse(&path, read_json(folder, "config.json")?)?;
     let mut found = BTreeMap::new();
     for file in weight_files(folder)? {
-        read_safetensors(&file, &mut found)?;
+        read_safetensors(&file, config.dtype.kind(), &mut found)?;
     }
     let weights = check(folder, &config, found)?;
     Ok((config, weights))
@@ -76,12 +79,31 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-pub(crate) fn read_safetensors(path: &Path, into: &mut BTreeMap<String, Tensor>) -> Result<()> {
-    let data = fs::read(path).map_err(Error::io("read", path))?;
+/// Reads a file's tensors in a kind, one after the other, so that the file never lies in memory beside them.
+pub(crate) fn read_safetensors(path: &Path, kind: Kind, into: &mut BTreeMap<String, Tensor>) -> Result<()> {
     let broken = |reason: String| Error::Safetensors { path: path.into(), reason };
-    let file = SafeTensors::deserialize(&data).map_err(|error| broken(error.to_string()))?;
-    for (name, view) in file.tensors() {
-        let kind = match view.dtype() {
+    let mut file = fs::File::open(path).map_err(Error::io("read", path))?;
+    let size = file.metadata().map_err(Error::io("read", path))?.len();
+    let mut take = |bytes: u64| -> Result<Vec<u8>> {
+        let mut data = vec![0; bytes as usize];
+        file.read_exact(&mut data).map_err(Error::io("read", path))?;
+        Ok(data)
+    };
+    if size < 8 {
+        return Err(broken(format!("it has {size} bytes, expected a header")));
+    }
+    let header = u64::from_le_bytes(take(8)?.try_into().expect("eight bytes were read"));
+    if header > size - 8 {
+        return Err(broken(format!("its header has {header} bytes, the file {size}")));
+    }
+    let metadata: Metadata = serde_json::from_slice(&take(header)?).map_err(|error| broken(error.to_string()))?;
+    let (expected, found) = (metadata.data_len() as u64, size - 8 - header);
+    if expected != found {
+        return Err(broken(format!("its tensors have {expected} bytes, the file holds {found} of them")));
+    }
+    for name in metadata.offset_keys() {
+        let info = metadata.info(&name).expect("the name is one of its own");
+        let stored = match info.dtype {
             SafeDtype::F32 => Kind::Float,
             SafeDtype::BF16 => Kind::BFloat16,
             SafeDtype::F16 => Kind::Half,
@@ -90,8 +112,9 @@ pub(crate) fn read_safetensors(path: &Path, into: &mut BTreeMap<String, Tensor>)
                 return Err(Error::Tensor { path: path.into(), name, problem });
             }
         };
-        let shape: Vec<i64> = view.shape().iter().map(|size| *size as i64).collect();
-        into.insert(name, Tensor::f_from_data_size(view.data(), &shape, kind)?);
+        let shape: Vec<i64> = info.shape.iter().map(|size| *size as i64).collect();
+        let data = take((info.data_offsets.1 - info.data_offsets.0) as u64)?;
+        into.insert(name, Tensor::f_from_data_size(&data, &shape, stored)?.to_kind(kind));
     }
     Ok(())
 }
@@ -104,7 +127,7 @@ fn check(folder: &Path, config: &ModelConfig, mut found: BTreeMap<String, Tensor
         if tensor.size() != shape {
             return Err(error(&name, format!("its shape is {:?}, config.json says {shape:?}", tensor.size())));
         }
-        weights.insert(name, tensor.to_kind(config.dtype.kind()));
+        weights.insert(name, tensor);
     }
     // Older writers stored buffers, and a copy of the embedding as head of a tied model.
     let known = |name: &str| name.ends_with("rotary_emb.inv_freq") || name == "lm_head.weight";
@@ -124,30 +147,52 @@ pub fn save(folder: &Path, config: &ModelConfig, weights: &Weights) -> Result<()
     write_json(&folder.join("config.json"), &config.raw)
 }
 
+/// A tensor that is turned into bytes when its turn to be written comes, so that a file never lies in memory whole.
+struct Lazy<'a> {
+    tensor: &'a Tensor,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl View for Lazy<'_> {
+    fn dtype(&self) -> SafeDtype {
+        match self.dtype {
+            Dtype::Float32 => SafeDtype::F32,
+            Dtype::Bfloat16 => SafeDtype::BF16,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let data = bytes(&self.tensor.to_kind(self.dtype.kind()));
+        Cow::Owned(data.expect("the buffer was sized by the tensor, which lies on a device that can be read"))
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.dtype.kind().elt_size_in_bytes()
+    }
+}
+
 /// Writes tensors in one type.
 pub(crate) fn write_safetensors<'a>(
     path: &Path,
     dtype: Dtype,
     tensors: impl Iterator<Item = (String, &'a Tensor)>,
 ) -> Result<()> {
-    let element = match dtype {
-        Dtype::Float32 => SafeDtype::F32,
-        Dtype::Bfloat16 => SafeDtype::BF16,
-    };
-    let data: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
-        .map(|(name, tensor)| {
-            let shape = tensor.size().iter().map(|size| *size as usize).collect();
-            Ok((name, shape, bytes(&tensor.to_kind(dtype.kind()))?))
-        })
-        .collect::<Result<_>>()?;
-    let views = data.iter().map(|(name, shape, data)| {
-        let view = TensorView::new(element, shape.clone(), data).expect("bytes were sized by this shape and type");
-        (name.as_str(), view)
+    let views = tensors.map(|(name, tensor)| {
+        let shape = tensor.size().iter().map(|size| *size as usize).collect();
+        (name, Lazy { tensor, dtype, shape })
     });
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let file = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| Error::Safetensors { path: path.to_owned(), reason: error.to_string() })?;
-    fs::write(path, file).map_err(Error::io("write", path))
+    serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
+        SafeTensorError::IoError(source) => Error::io("write", path)(source),
+        other => Error::Safetensors { path: path.to_owned(), reason: other.to_string() },
+    })?;
+    // It was written under a temporary name, which only its owner may read.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(Error::io("write", path))
 }
 
 pub(crate) fn write_json(path: &Path, map: &Map<String, Value>) -> Result<()> {

@@ -28,5 +28,5 @@ pub use llama::{Llama, sequence_logprobs};
 pub use lora::{Adapter, DropoutKey, LoraConfig};
 pub use packing::Packing;
 pub use peft::{AdapterFolder, open, publish_adapter, read_adapter};
-pub use sequences::{SPREAD_ROWS, SequenceBatch, sequence_ratings, sequence_scores, sequence_states};
+pub use sequences::{SequenceBatch, sequence_ratings, sequence_scores, sequence_states};
 pub use weights::Weights;

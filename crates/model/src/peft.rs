@@ -72,7 +72,7 @@ pub fn read_adapter(folder: &Path, model: &ModelConfig) -> Result<Adapter> {
         return Err(Error::MissingFile { folder: folder.into(), file: TENSORS.into() });
     }
     let mut found = BTreeMap::new();
-    read_safetensors(&path, &mut found)?;
+    read_safetensors(&path, Kind::Float, &mut found)?;
     let error = |name: &str, problem: String| Error::Tensor { path: path.clone(), name: name.into(), problem };
     let mut weights = BTreeMap::new();
     for (name, shape) in config.tensors(model)? {
@@ -81,7 +81,7 @@ pub fn read_adapter(folder: &Path, model: &ModelConfig) -> Result<Adapter> {
         if tensor.size() != shape {
             return Err(error(&stored, format!("its shape is {:?}, the base and r say {shape:?}", tensor.size())));
         }
-        weights.insert(name, tensor.to_kind(Kind::Float));
+        weights.insert(name, tensor);
     }
     match found.keys().next() {
         Some(name) => Err(error(name, "no target of adapter_config.json has such a tensor".into())),

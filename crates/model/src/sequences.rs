@@ -1,12 +1,9 @@
 //! Sequences packed for training: the states that predict completion tokens, and sums by sequence.
 
-use joust_torch::RowMap;
+use joust_torch::{Limits, RowMap, Spread, logprobs_with_spread};
 use tch::{Kind, Tensor};
 
 use crate::{Llama, Packing, matrix::SHAPES, sequence_logprobs};
-
-/// Rows whose logits are held at once where they are read whole.
-pub const SPREAD_ROWS: i64 = 256;
 
 /// Prompts with completions.
 #[derive(Debug)]
@@ -93,16 +90,14 @@ impl SequenceBatch {
         self.logprobs_of(model, &self.hidden_rows(model))
     }
 
-    /// Computes `log Σ_v π(v)²` where each token was drawn, float32 `[N]` without gradient: what log π of a token drawn from π is compared
-    /// with.
-    pub fn spreads(&self, model: &Llama, rows: &Tensor) -> Tensor {
-        let _no_grad = tch::no_grad_guard();
-        let spread = |rows: Tensor| {
-            let logits = model.head(&rows).to_kind(Kind::Float);
-            (&logits * 2.0).logsumexp([1i64].as_slice(), false) - 2.0 * logits.logsumexp([1i64].as_slice(), false)
-        };
-        let spreads: Vec<Tensor> = rows.split(SPREAD_ROWS, 0).into_iter().map(spread).collect();
-        Tensor::cat(&spreads, 0)
+    /// As [`Self::logprobs_of`], with what is told of each whole distribution and its `k` most probable tokens.
+    pub fn logprobs_with_spread(&self, model: &Llama, rows: &Tensor, k: i64) -> (Tensor, Spread) {
+        logprobs_with_spread(
+            [rows, model.head_weight(), &self.targets],
+            k.min(model.head_weight().size()[0]),
+            Limits::default(),
+        )
+        .expect(SHAPES)
     }
 
     /// Sums the last hidden states that predict each completion token by sequence, float32 `[B, H]`.

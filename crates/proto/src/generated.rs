@@ -6,7 +6,7 @@ pub const DESCRIPTORS: &[u8] = include_bytes!("gen/joust.binpb");
 /// Records that several services share.
 pub mod common {
     /// Version 1.
-    #[allow(missing_docs, clippy::all, clippy::too_many_lines, reason = "generated from commented proto files")]
+    #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated from commented proto files")]
     pub mod v1 {
         include!("gen/joust.common.v1.rs");
     }
@@ -15,7 +15,7 @@ pub mod common {
 /// Runs and membership.
 pub mod coordinator {
     /// Version 1.
-    #[allow(missing_docs, clippy::all, clippy::too_many_lines, reason = "generated from commented proto files")]
+    #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated from commented proto files")]
     pub mod v1 {
         include!("gen/joust.coordinator.v1.rs");
     }
@@ -24,7 +24,7 @@ pub mod coordinator {
 /// Judgements.
 pub mod judge {
     /// Version 1.
-    #[allow(missing_docs, clippy::all, clippy::too_many_lines, reason = "generated from commented proto files")]
+    #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated from commented proto files")]
     pub mod v1 {
         include!("gen/joust.judge.v1.rs");
     }
@@ -33,7 +33,7 @@ pub mod judge {
 /// Training and weights.
 pub mod learner {
     /// Version 1.
-    #[allow(missing_docs, clippy::all, clippy::too_many_lines, reason = "generated from commented proto files")]
+    #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated from commented proto files")]
     pub mod v1 {
         include!("gen/joust.learner.v1.rs");
     }
@@ -42,7 +42,7 @@ pub mod learner {
 /// Answers.
 pub mod rollout {
     /// Version 1.
-    #[allow(missing_docs, clippy::all, clippy::too_many_lines, reason = "generated from commented proto files")]
+    #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated from commented proto files")]
     pub mod v1 {
         include!("gen/joust.rollout.v1.rs");
     }

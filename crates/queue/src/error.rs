@@ -140,6 +140,34 @@ pub enum Error {
         /// What the store said.
         reason: String,
     },
+    /// The server does not answer.
+    #[error(
+        "redis at {server} was not reached for {seconds:.0} s: {reason}; start it or mend the address, what was acknowledged is kept"
+    )]
+    Unreachable {
+        /// Its address, without secrets.
+        server: String,
+        /// How long it was tried, in seconds.
+        seconds: f64,
+        /// What the last try said.
+        reason: String,
+    },
+    /// The server refuses, holds what the queue does not write, or would lose what it is given.
+    #[error("redis at {server} cannot be used: {reason}")]
+    Server {
+        /// Its address, without secrets.
+        server: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// One call cannot be atomic over two runs, which may lie on two servers.
+    #[error("topics {one} and {other} belong to two runs; commit to one at a time")]
+    TwoRuns {
+        /// A topic of the call.
+        one: Topic,
+        /// One of another run.
+        other: Topic,
+    },
     /// The thread of an operation ended before its answer; whether it took place is seen after a restart.
     #[error("a queue operation was cut off: {reason}; start again")]
     CutOff {

@@ -16,6 +16,7 @@ use crate::{
 pub(crate) struct Handle<S: Store> {
     shared: Arc<Shared<S>>,
     clock: Arc<dyn Clock>,
+    renew_every: Duration,
 }
 
 struct Shared<S> {
@@ -45,7 +46,8 @@ impl<S: Store> Drop for Handover<S> {
 
 impl<S: Store> Handle<S> {
     pub(crate) fn new(core: Core<S>, clock: Arc<dyn Clock>) -> Self {
-        Self { shared: Arc::new(Shared { core: Mutex::new(core), changed: Notify::new() }), clock }
+        let renew_every = core.lease() / 3;
+        Self { shared: Arc::new(Shared { core: Mutex::new(core), changed: Notify::new() }), clock, renew_every }
     }
 
     /// Runs an operation, beside the runtime if it waits for a disk.
@@ -96,6 +98,10 @@ impl<S: Store> Handle<S> {
 
 #[async_trait]
 impl<S: Store> Queue for Handle<S> {
+    fn renew_every(&self) -> Duration {
+        self.renew_every
+    }
+
     async fn put(&self, topic: &Topic, items: Vec<Item>) -> Result<PutReport> {
         let topic = topic.clone();
         self.change(move |core| core.put(&topic, items)).await

@@ -1,4 +1,4 @@
-//! What every backend promises.
+//! What every backend promises, and working under a lease.
 
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ pub trait Queue: Send + Sync {
     /// Leases up to `max` items in put order, waiting up to `wait` for the first. Leases that ran out are recovered first.
     /// Dropping the future gives back what it had leased.
     async fn take(&self, topic: &Topic, who: &Consumer, max: usize, wait: Duration) -> Result<Vec<Leased>>;
+
+    /// Returns how often a lease that is to last should be renewed: three times while it does.
+    fn renew_every(&self) -> Duration;
 
     /// Starts the time of the leases anew. A lease that ran out is good until its item is handed out again.
     ///
@@ -106,23 +109,42 @@ pub trait Queue: Send + Sync {
         }
     }
 
-    /// Commits, waiting up to `wait` for room whenever a target has none; the leases are renewed before each wait, so `wait`
-    /// should be shorter than a lease.
+    /// Commits, waiting up to `wait` for room whenever a target has none; the leases are renewed meanwhile.
     ///
     /// # Errors
     /// As [`Queue::commit`]; [`Error::Full`] if a target had no room for that long.
     async fn commit_when_room(&self, done: Vec<(Lease, Done)>, next: Vec<(Topic, Item)>, wait: Duration) -> Result<()> {
         let leases: Vec<Lease> = done.iter().map(|(lease, _)| lease.clone()).collect();
+        let mut left = wait;
         loop {
             match self.commit(done.clone(), next.clone()).await {
                 Err(Error::Full { topic, capacity, waiting }) => {
                     self.renew(&leases).await?;
-                    if !self.wait_for_room(&topic, 1, wait).await? {
+                    let part = left.min(self.renew_every());
+                    if self.wait_for_room(&topic, 1, part).await? {
+                        left = wait;
+                    } else if left == part {
                         return Err(Error::Full { topic, capacity, waiting });
+                    } else {
+                        left -= part;
                     }
                 }
                 report => return report,
             }
+        }
+    }
+}
+
+/// Works on what was leased, and renews the leases meanwhile.
+///
+/// # Errors
+/// As [`Queue::renew`], for example [`Error::LeaseLost`] for leases that went to someone else; the work is dropped then.
+pub async fn holding<T>(queue: &dyn Queue, leases: &[Lease], work: impl Future<Output = T>) -> Result<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            () = tokio::time::sleep(queue.renew_every()) => queue.renew(leases).await?,
         }
     }
 }

@@ -50,7 +50,7 @@ impl Settings {
         self.topic_capacity.get(topic).copied().unwrap_or(self.capacity)
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let one_or_more = |name: &str, value: u64| match value {
             0 => Err(Error::Setting { name: name.to_owned(), value: "0".into(), want: "1 or more" }),
             _ => Ok(()),

@@ -1,9 +1,14 @@
 // What training adds: log-probabilities without whole logits, compute copies of master weights, and AdamW in one pass.
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/addmm.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/logsumexp.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/topk.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -24,12 +29,38 @@ struct Limits {
   int64_t columns(int64_t rows) const { return std::max<int64_t>(16, slice / std::max<int64_t>(1, rows) / 16 * 16); }
 };
 
+// What is told of each whole distribution, from slices of its logits.
+struct Shape {
+  std::vector<Tensor> mass, mean, squares, best;  // log Σ e^z, the slice's mean z, log Σ e^2z, and its largest z
+
+  void add(const Tensor& logits, int64_t k) {
+    Tensor z = logits.to(sum_kind(logits));
+    Tensor peak = std::get<0>(z.max(1, /*keepdim=*/true)), weight = (z - peak).exp_(), total = weight.sum(1);
+    mass.push_back(total.log() + peak.squeeze(1));
+    mean.push_back((weight * z).sum(1).div_(total));
+    squares.push_back(weight.square_().sum(1).log_().add_(peak.squeeze(1), 2));
+    best.push_back(std::get<0>(at::topk(z, std::min(k, z.size(1)), 1)));
+  }
+
+  // Entropy in nats, log Σ p², and the log-probs of the k most probable tokens.
+  std::array<Tensor, 3> told(int64_t k) const {
+    Tensor by_slice = at::stack(mass, 1), lse = at::logsumexp(by_slice, 1);
+    Tensor share = (by_slice - lse.unsqueeze(1)).exp_();
+    Tensor entropy = lse - (share * at::stack(mean, 1)).sum(1);
+    Tensor log_squares = at::logsumexp(at::stack(squares, 1), 1).sub_(lse, 2);
+    Tensor top = std::get<0>(at::topk(at::cat(best, 1), k, 1)) - lse.unsqueeze(1);
+    return {entropy, log_squares, top};
+  }
+};
+
 struct Scores {
   Tensor picked, lse;
   std::vector<Tensor> kept;
+  std::array<Tensor, 3> told;  // where k > 0
 };
 
-Scores scores(const Tensor& rows, const Tensor& weight, const Tensor& targets, Limits limits) {
+Scores scores(const Tensor& rows, const Tensor& weight, const Tensor& targets, Limits limits, int64_t k) {
+  Shape shape;
   const int64_t n = rows.size(0), vocab = weight.size(0), step = limits.columns(n);
   auto options = rows.options().dtype(sum_kind(rows));
   Tensor peak = at::full({n}, -std::numeric_limits<double>::infinity(), options);
@@ -45,22 +76,27 @@ Scores scores(const Tensor& rows, const Tensor& weight, const Tensor& targets, L
                    write<A>(picked), nullptr, nullptr, columns, first};
       at::parallel_for(0, n, grain(columns), [&](int64_t a, int64_t b) { kernels.slice(job, a, b); });
     });
+    if (k > 0) shape.add(logits, k);
     if ((first + columns) * n <= limits.kept) result.kept.push_back(logits);
   }
   result.lse = mass.log_().add_(peak);
   result.picked = picked.sub_(result.lse);
+  if (k > 0) result.told = shape.told(k);
   return result;
 }
 
 struct LogprobFunction : Function<LogprobFunction> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& rows, const Tensor& weight, const Tensor& targets,
-                        int64_t slice, int64_t kept) {
-    Scores result = scores(rows, weight, targets, {slice, kept});
-    ctx->saved_data["step"] = Limits{slice, kept}.columns(rows.size(0));
+  static variable_list forward(AutogradContext* ctx, const Tensor& rows, const Tensor& weight, const Tensor& targets,
+                               Limits limits, int64_t k) {
+    Scores result = scores(rows, weight, targets, limits, k);
+    ctx->saved_data["step"] = limits.columns(rows.size(0));
     variable_list saved{rows, weight, targets, result.lse};
     saved.insert(saved.end(), result.kept.begin(), result.kept.end());
     ctx->save_for_backward(saved);
-    return result.picked;
+    if (k == 0) return {result.picked};
+    const auto& [entropy, log_squares, top] = result.told;
+    ctx->mark_non_differentiable({entropy, log_squares, top});
+    return {result.picked, entropy, log_squares, top};
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -165,15 +201,24 @@ struct CopyFunction : Function<CopyFunction> {
 
 extern "C" {
 
-// `limits`: elements of one slice, and elements of all slices kept for the backward pass.
-char* joust_logprobs(const Tensor* rows, const Tensor* weight, const Tensor* targets, const int64_t* limits, Tensor** out) {
+// `limits`: elements of one slice, and elements of all slices kept for the backward pass. With k > 0 `out` has room for entropy, log Σ p² and the
+// log-probs of the k most probable tokens as well, which carry no gradient.
+char* joust_logprobs(const Tensor* rows, const Tensor* weight, const Tensor* targets, const int64_t* limits, int64_t k,
+                      Tensor** out) {
   return joust::guarded([&] {
+    TORCH_CHECK(k <= weight->size(0), "expected k of at most ", weight->size(0), " tokens, got ", k);
     TORCH_CHECK(targets->scalar_type() == at::kLong && targets->size(0) == rows->size(0), "expected targets int64 [",
                 rows->size(0), "], got ", targets->scalar_type(), " ", targets->sizes());
     Tensor in = rows->contiguous(), ids = targets->contiguous();
     const bool records = at::GradMode::is_enabled() && (rows->requires_grad() || weight->requires_grad());
-    *out = new Tensor(records ? joust::LogprobFunction::apply(in, *weight, ids, limits[0], limits[1])
-                              : joust::scores(in, *weight, ids, {limits[0], 0}).picked);
+    variable_list made;
+    if (records) {
+      made = joust::LogprobFunction::apply(in, *weight, ids, joust::Limits{limits[0], limits[1]}, k);
+    } else {
+      auto [picked, lse, kept, told] = joust::scores(in, *weight, ids, {limits[0], 0}, k);
+      made = {picked, told[0], told[1], told[2]};
+    }
+    for (int64_t i = 0; i < (k > 0 ? 4 : 1); ++i) out[i] = new Tensor(made[i]);
   });
 }
 

@@ -48,6 +48,7 @@ unsafe extern "C" {
         weight: Raw,
         targets: Raw,
         limits: *const i64,
+        k: i64,
         out: *mut Raw,
     ) -> *mut c_char;
     pub(crate) fn joust_divergence(

@@ -23,7 +23,7 @@ pub use dropout::{Mask, dropout};
 pub use error::{Error, Result};
 pub use group::{Aborter, Join, Pending, ProcessGroup, Reduce};
 pub use layers::{RopeHeads, add_rms_norm, rms_norm, rope, swiglu};
-pub use logprobs::{Limits, divergence, logprobs};
+pub use logprobs::{Limits, Spread, divergence, logprobs, logprobs_with_spread};
 pub use masters::{Sink, clear_grad, compute_copy, set_grad, version};
 pub use recompute::recomputed;
 pub use rows::RowMap;

@@ -35,9 +35,46 @@ pub fn logprobs(rows: &Tensor, weight: &Tensor, targets: &Tensor, limits: Limits
     let limits = [limits.slice, limits.kept];
     let [out] = ffi::own("logprobs", |out| {
         // SAFETY: the tensors and the two limits outlive the call and `out` has room for one.
-        unsafe { ffi::joust_logprobs(ffi::raw(rows), ffi::raw(weight), ffi::raw(targets), limits.as_ptr(), out) }
+        unsafe { ffi::joust_logprobs(ffi::raw(rows), ffi::raw(weight), ffi::raw(targets), limits.as_ptr(), 0, out) }
     })?;
     Ok(out)
+}
+
+/// What is told of the distribution that each token was drawn from; float32, no gradient.
+#[derive(Debug)]
+pub struct Spread {
+    /// −Σ p·log p in nats, `[N]`.
+    pub entropy: Tensor,
+    /// log Σ p² in nats, `[N]`: what log π of a token drawn from π is compared with.
+    pub log_squares: Tensor,
+    /// log p of the `k` most probable tokens in nats, most probable first, `[N, k]`.
+    pub top: Tensor,
+}
+
+/// As [`logprobs`], with what is told of each whole distribution from the same logits.
+///
+/// # Arguments
+/// * `k` - tokens of [`Spread::top`], from 1 to V.
+///
+/// # Errors
+/// As [`logprobs`], and for a `k` that the vocabulary does not have.
+pub fn logprobs_with_spread([rows, weight, targets]: [&Tensor; 3], k: i64, limits: Limits) -> Result<(Tensor, Spread)> {
+    if !native(rows) {
+        let picked = logprobs(rows, weight, targets, limits)?;
+        let log_p = rows.detach().linear(&weight.detach(), None::<Tensor>).to_kind(Kind::Float);
+        let log_p = log_p.f_log_softmax(1, Kind::Float)?;
+        let entropy = -(log_p.exp() * &log_p).sum_dim_intlist(1i64, false, Kind::Float);
+        let log_squares = (&log_p * 2.0).logsumexp(1i64, false);
+        let (top, _) = log_p.f_topk(k, 1, true, true)?;
+        return Ok((picked, Spread { entropy, log_squares, top }));
+    }
+    let limits = [limits.slice, limits.kept];
+    let [rows, weight, targets] = [rows, weight, targets].map(ffi::raw);
+    let [picked, entropy, log_squares, top] = ffi::own("logprobs", |out| {
+        // SAFETY: the tensors and the two limits outlive the call and `out` has room for four.
+        unsafe { ffi::joust_logprobs(rows, weight, targets, limits.as_ptr(), k.max(1), out) }
+    })?;
+    Ok((picked, Spread { entropy, log_squares, top }))
 }
 
 /// Computes `Σ_v q(v)·(log q(v) − log p(v))` in nats of each row, float32 `[N]`: p of rows `[N, H]` under the output matrix `[V, H]`, q of rows under a

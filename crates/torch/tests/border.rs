@@ -2,8 +2,8 @@
 //! autograd in float32, and the same bits on each run.
 
 use joust_torch::{
-    Limits, RopeHeads, Step, adamw, add_rms_norm, clear_grad, compute_copy, divergence, logprobs, rms_norm, rope,
-    square_sum, swiglu, version,
+    Limits, RopeHeads, Step, adamw, add_rms_norm, clear_grad, compute_copy, divergence, logprobs, logprobs_with_spread,
+    rms_norm, rope, square_sum, swiglu, version,
 };
 use tch::{Device::Cpu, Kind, Tensor};
 
@@ -186,6 +186,38 @@ fn logprobs_do_not_depend_on_what_is_kept() {
         let inputs = [random(&[n, 24], Kind::Double), random(&[vocab, 24], Kind::Double)];
         check_gradient(&inputs, |x| logprobs(&x[0], &x[1], &targets, limits).unwrap());
     }
+}
+
+#[test]
+fn what_is_told_of_distributions_is_that_of_whole_logits() {
+    let (n, vocab, k) = (7, 99, 20);
+    let targets = Tensor::from_slice(&[0i64, 15, 16, 17, 63, 98, 50]);
+    let slices = [1 << 20, 112].map(|slice| Limits { slice, kept: 230 });
+    for (limits, (kind, tolerance)) in slices.into_iter().flat_map(|limits| KINDS.map(|kind| (limits, kind))) {
+        let inputs = [random(&[n, 24], kind), random(&[vocab, 24], kind)].map(|x| x.set_requires_grad(true));
+        let log_p = inputs[0].linear(&inputs[1], None::<Tensor>).to_kind(Kind::Double).log_softmax(1, Kind::Double);
+        let entropy = -(log_p.exp() * &log_p).sum_dim_intlist(1i64, false, Kind::Double);
+        let log_squares = log_p.exp().square().sum_dim_intlist(1i64, false, Kind::Double).log();
+        let (top, _) = log_p.topk(k, 1, true, true);
+        let (picked, spread) = logprobs_with_spread([&inputs[0], &inputs[1], &targets], k, limits).unwrap();
+        let plain = logprobs(&inputs[0], &inputs[1], &targets, limits).unwrap();
+        assert!(picked.equal(&plain) && picked.requires_grad());
+        for (found, expected) in [(spread.entropy, entropy), (spread.log_squares, log_squares), (spread.top, top)] {
+            assert!(!found.requires_grad());
+            let off = (found.to_kind(Kind::Double) - expected).abs().max().double_value(&[]);
+            assert!(off < tolerance, "{kind:?} {limits:?}: {off}");
+        }
+        // The gradient of log-probs is what it is without them.
+        picked.sum(Kind::Float).backward();
+        let own = inputs.each_ref().map(|x| x.grad().copy());
+        inputs.iter().for_each(|x| drop(x.grad().zero_()));
+        plain.sum(Kind::Float).backward();
+        assert!(own.iter().zip(&inputs).all(|(own, x)| own.equal(&x.grad())));
+    }
+    let rows = random(&[1, 24], Kind::Float);
+    let one = Tensor::from_slice(&[0i64]);
+    let error = logprobs_with_spread([&rows, &random(&[5, 24], Kind::Float), &one], 6, Limits::default());
+    assert!(error.expect_err("five tokens").to_string().contains("k of at most 5 tokens, got 6"));
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use joust_core::{Example, Target};
-use joust_losses::{PairLoss, entanglement, idealised_margin, top_k};
-use joust_model::{Llama, SPREAD_ROWS, SequenceBatch};
+use joust_losses::{PairLoss, TopK, entanglement, idealised_margin, top_k};
+use joust_model::{Llama, SequenceBatch};
 use joust_torch::Sink;
 use parking_lot::Mutex;
-use tch::{Kind, Tensor};
+use tch::Kind;
 
 use crate::{Objective, Prepared, Result, StepMetrics, Trainer, trainer::Known};
 
@@ -54,14 +54,11 @@ impl Trainer {
                     .map(|a| (p.example.prompt_ids.as_slice(), a.token_ids.as_slice()))
             })
             .collect();
-        let rows = SequenceBatch::new(&sequences, self.device.torch()).hidden_rows(policy);
-        let parts = rows.split(SPREAD_ROWS, 0).into_iter().map(|rows| {
-            let logits = policy.head(&rows).to_kind(Kind::Float);
-            top_k(&logits, TOP_K.min(logits.size()[1]))
-        });
-        let (masses, entropies): (Vec<_>, Vec<_>) = parts.map(|found| (found.mass, found.entropy)).unzip();
-        for (name, values) in [("diagnostics/top_k_mass", masses), ("diagnostics/top_k_entropy", entropies)] {
-            metrics.insert(name.into(), Tensor::cat(&values, 0).mean(Kind::Double).double_value(&[]));
+        let packed = SequenceBatch::new(&sequences, self.device.torch());
+        let (_, spread) = packed.logprobs_with_spread(policy, &packed.hidden_rows(policy), TOP_K);
+        let TopK { mass, entropy, .. } = top_k(&spread.top);
+        for (name, values) in [("top_k_mass", mass), ("top_k_entropy", entropy), ("entropy", spread.entropy)] {
+            metrics.insert(format!("diagnostics/{name}"), values.mean(Kind::Double).double_value(&[]));
         }
     }
 

@@ -1,12 +1,12 @@
-//! Masks on tokens: what the reference computes at each of them, the heads that make masks of it, and the policy's divergence from it.
+//! Masks on tokens: what the reference computes at each of them, what makes masks of it, and the policy's divergence from it.
 
 use joust_core::Example;
-use joust_losses::{MaskHead, PairLoss, activation_masks, first_mask_heads, learned_masks};
-use joust_model::{Llama, ModelConfig, SequenceBatch, Weights};
+use joust_losses::{MaskHead, PairLoss, activation_masks, learned_masks};
+use joust_model::{Llama, SequenceBatch};
 use joust_torch::{Limits, divergence};
 use tch::{Kind, Tensor};
 
-use crate::{Master, Objective, Prepared, Ranks, Result, Settings, Trainer, beside, sums::Sums, trainer::Micro};
+use crate::{Objective, Prepared, Result, Trainer, sums::Sums, trainer::Micro};
 
 /// What the reference computes at each of the N tokens of an example, answer after answer, without gradient.
 #[derive(Debug)]
@@ -47,26 +47,8 @@ pub(crate) struct Masked {
     kl: Tensor,
 }
 
-/// Makes the heads of learned masks as they start, for a reference of the policy's shape; `None` for objectives without such.
-///
-/// They are updated as the policy is, by the same ranks, but for a weight decay of their own.
-///
-/// # Errors
-/// [`crate::Error::Border`] if libtorch refuses.
-pub fn mask_heads(
-    objective: &Objective,
-    config: &ModelConfig,
-    settings: Settings,
-    (ranks, device): (Ranks, tch::Device),
-) -> Result<Option<Master>> {
-    let Objective::Pair(PairLoss::SparsePo { heads, mask_decay, .. }) = *objective else { return Ok(None) };
-    let heads = first_mask_heads(config.num_hidden_layers as i64, config.hidden_size, head_names(heads));
-    let settings = Settings { optimizer: settings.optimizer.with_weight_decay(mask_decay), ..settings };
-    beside(ranks, config, &Weights(heads.into_iter().collect()).to_device(device), settings).map(Some)
-}
-
 /// Names the heads of one mask for both terms, or of one each.
-fn head_names(heads: f64) -> &'static [&'static str] {
+pub(crate) fn names(heads: f64) -> &'static [&'static str] {
     if heads == 1.0 { &["mask"] } else { &["reward", "divergence"] }
 }
 
@@ -123,7 +105,7 @@ impl Trainer {
             let masks = Tensor::cat(&known, 0);
             return Ok(Some([masks.shallow_clone(), masks]));
         }
-        let (Objective::Pair(PairLoss::SparsePo { heads, .. }), Some(master)) = (&self.objective, &self.masks) else {
+        let (Objective::Pair(PairLoss::SparsePo { heads, .. }), Some(master)) = (&self.objective, &self.heads) else {
             return Ok(None);
         };
         let (states, weights) = (Tensor::cat(&states, 0), master.tensors()?);
@@ -132,7 +114,7 @@ impl Trainer {
             let head = MaskHead { weight: get("weight")?, bias: get("bias")?, mixer: get("mixer")? };
             Ok(learned_masks(&states, &head, self.master.config.rms_norm_eps)?)
         };
-        let masks = head_names(*heads).iter().map(learned).collect::<Result<Vec<_>>>()?;
+        let masks = names(*heads).iter().map(learned).collect::<Result<Vec<_>>>()?;
         Ok(masks.first().zip(masks.last()).map(|(reward, divergence)| [reward, divergence].map(Tensor::shallow_clone)))
     }
 }

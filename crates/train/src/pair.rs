@@ -121,6 +121,9 @@ pub(crate) fn loss(loss: &PairLoss, micro: &Micro<'_>, sums: &mut Sums) -> Resul
     if let Some([chosen, rejected]) = &reference {
         inputs = inputs.with_reference(chosen, rejected);
     }
+    if let Some(terms) = &micro.degree_terms {
+        inputs = inputs.with_degree_terms(terms);
+    }
     let extras = Extras::of(loss, micro, sums);
     let output = loss.compute(&extras.add_to(inputs))?;
     record(sums, &output, &policy, reference.as_ref());

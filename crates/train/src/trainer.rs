@@ -87,8 +87,8 @@ pub struct Trainer {
     pub master: Master,
     /// The critic's, for objectives that have one: a decoder with a scalar head.
     pub critic: Option<Master>,
-    /// The heads of learned masks, for the loss that has such: [`crate::mask_heads`].
-    pub masks: Option<Master>,
+    /// Small heads beside the policy, for losses that have such: [`crate::heads()`].
+    pub heads: Option<Master>,
     /// Which share of a step's pairs is trained; `None` trains all.
     pub keep: Option<Keep>,
     /// Whether pairs are weighed by how probable the policy finds both answers now (WPO, <https://arxiv.org/abs/2406.11827>).
@@ -121,6 +121,8 @@ pub(crate) struct Micro<'a> {
     pub(crate) token_terms: Option<Tensor>,
     /// Masks and divergences of all tokens, where the loss reads them.
     pub(crate) masked: Option<Masked>,
+    /// SPO's terms of each pair, where the loss reads them; carry the gradient.
+    pub(crate) degree_terms: Option<Tensor>,
 }
 
 impl Micro<'_> {
@@ -207,6 +209,7 @@ impl Objective {
             aligned: None,
             token_terms: None,
             masked: None,
+            degree_terms: None,
         };
         self.loss(&micro, &mut Sums::default())
     }
@@ -224,7 +227,7 @@ impl Trainer {
         Self {
             master,
             critic: None,
-            masks: None,
+            heads: None,
             keep: None,
             wpo: false,
             reasons: None,
@@ -244,14 +247,14 @@ impl Trainer {
 
     /// Lists the trained weights with the prefix of their names in a checkpoint.
     pub fn masters(&self) -> Vec<(&'static str, &Master)> {
-        let others = [("critic.", &self.critic), ("masks.", &self.masks)];
+        let others = [("critic.", &self.critic), ("heads.", &self.heads)];
         let others = others.into_iter().filter_map(|(prefix, master)| Some((prefix, master.as_ref()?)));
         std::iter::once(("", &self.master)).chain(others).collect()
     }
 
     /// As [`Self::masters`], to be written.
     pub fn masters_mut(&mut self) -> Vec<(&'static str, &mut Master)> {
-        let others = [("critic.", &mut self.critic), ("masks.", &mut self.masks)];
+        let others = [("critic.", &mut self.critic), ("heads.", &mut self.heads)];
         let others = others.into_iter().filter_map(|(prefix, master)| Some((prefix, master.as_mut()?)));
         std::iter::once(("", &mut self.master)).chain(others).collect()
     }
@@ -382,7 +385,7 @@ impl Trainer {
         let _permit = device.acquire();
         let update = self.master.update();
         let Some(update) = self.kept(update)? else { return Ok(None) };
-        let others = [self.critic.as_mut().map(Master::update), self.masks.as_mut().map(Master::update)];
+        let others = [self.critic.as_mut().map(Master::update), self.heads.as_mut().map(Master::update)];
         for other in others.into_iter().flatten() {
             self.kept(other)?;
         }
@@ -434,7 +437,13 @@ impl Trainer {
         let number = (self.ranks().rank() as u32) << 16 | at as u32;
         let policy = self.master.training_model(number)?;
         let rows = sequences.hidden_rows(&policy);
-        let logprobs = sequences.logprobs_of(&policy, &rows);
+        let (logprobs, spread) = match self.wpo {
+            true => {
+                let (logprobs, spread) = sequences.logprobs_with_spread(&policy, &rows, 1);
+                (logprobs, Some(spread))
+            }
+            false => (sequences.logprobs_of(&policy, &rows), None),
+        };
         mismatch(batch, &logprobs, sums);
         let token_terms = match self.objective {
             Objective::Pair(PairLoss::Cringe { k, .. }) => {
@@ -442,10 +451,20 @@ impl Trainer {
             }
             _ => None,
         };
-        let aligned = self.wpo.then(|| sequences.means(&(logprobs.detach() - sequences.spreads(&policy, &rows))).exp());
+        let aligned = spread.map(|spread| sequences.means(&(logprobs.detach() - spread.log_squares)).exp());
         let masked = self.masked(&policy, &rows, batch)?;
-        let micro =
-            Micro { batch, sequences: &sequences, logprobs: &logprobs, totals, coupled, aligned, token_terms, masked };
+        let degree_terms = self.degree_terms(&policy, batch, sums)?;
+        let micro = Micro {
+            batch,
+            sequences: &sequences,
+            logprobs: &logprobs,
+            totals,
+            coupled,
+            aligned,
+            token_terms,
+            masked,
+            degree_terms,
+        };
         let loss = self.objective.loss(&micro, sums)?;
         let loss = match (&self.objective, &self.critic) {
             (Objective::Gradient(kind), Some(critic)) => {

@@ -308,6 +308,7 @@ fn measured_rankings_and_sureness_are_those_of_the_whole_distribution() {
     let metrics = trainer.diagnose(&step).expect("measured");
     let (model, reference) = (trainer.master.model().expect("weights are whole"), trainer_of(DPO).1);
     let (mut ranked, mut ideal, mut masses, mut entropies) = (0.0, 0.0, Vec::new(), Vec::new());
+    let mut whole = Vec::new();
     for prepared in &step[0] {
         let example = &prepared.example;
         let own = [0, 1].map(|k: usize| logp(&model, &example.prompt_ids, &example.answers[k].token_ids));
@@ -318,6 +319,7 @@ fn measured_rankings_and_sureness_are_those_of_the_whole_distribution() {
         for at in 0..example.answers[0].token_ids.len() {
             let prompt = [example.prompt_ids.as_slice(), &example.answers[0].token_ids[..at]].concat();
             let mut p: Vec<f64> = (0..VOCAB as u32).map(|id| logp(&model, &prompt, &[id]).exp()).collect();
+            whole.push(p.iter().map(|p| -p * p.ln()).sum::<f64>());
             p.sort_by(|a, b| b.total_cmp(a));
             let mass: f64 = p[..10].iter().sum();
             masses.push(mass);
@@ -328,6 +330,7 @@ fn measured_rankings_and_sureness_are_those_of_the_whole_distribution() {
     let expected = [
         ("top_k_mass", mean(&masses)),
         ("top_k_entropy", mean(&entropies)),
+        ("entropy", mean(&whole)),
         ("ranking_accuracy", ranked),
         ("idealised_accuracy", ideal),
     ];

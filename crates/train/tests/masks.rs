@@ -6,7 +6,7 @@ use joust_model::{Device, Llama, Weights};
 use joust_testkit::{tiny_config, tiny_weights};
 use joust_train::{
     Checkpoint, Master, Objective, OptimizerParams, Ranks, Schedule, ScheduleKind, Settings, StepMetrics, Trainer,
-    mask_heads,
+    heads,
 };
 use tch::{Kind, Tensor};
 
@@ -53,7 +53,7 @@ fn trainer(loss: PairLoss) -> (Trainer, Llama) {
     let schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 3e-3, warmup_steps: 0, total_steps: 100 };
     let settings = Settings { optimizer: OptimizerParams::default(), schedule, max_grad_norm: 1.0 };
     let mut trainer = Trainer::new(Master::new(&config, &tiny_weights(&config, 5), settings), objective, Device::cpu());
-    trainer.masks = mask_heads(&objective, &config, settings, (Ranks::default(), tch::Device::Cpu)).expect("alone");
+    trainer.heads = heads(&objective, &config, settings, (Ranks::default(), tch::Device::Cpu)).expect("alone");
     (trainer, Llama::new(&config, &tiny_weights(&config, 6)).expect("weights are whole"))
 }
 
@@ -173,7 +173,7 @@ fn a_steps_loss_is_that_of_plain_arithmetic() {
     for (loss, names) in every_loss().into_iter().zip([None, Some(["mask", "mask"]), Some(["reward", "divergence"])]) {
         let (mut trainer, held) = trainer(loss);
         // Heads that have learned something: some masks are 0.
-        if let Some(masks) = &trainer.masks {
+        if let Some(masks) = &trainer.heads {
             let _no_grad = tch::no_grad_guard();
             for (i, weight) in masks.weights.0.values().enumerate() {
                 let waves = (Tensor::arange(weight.numel() as i64, (Kind::Float, tch::Device::Cpu)) + i as f64).sin();
@@ -181,7 +181,7 @@ fn a_steps_loss_is_that_of_plain_arithmetic() {
             }
         }
         let policy = trainer.master.weights.snapshot(Kind::Double);
-        let heads = trainer.masks.as_ref().map(|masks| masks.weights.snapshot(Kind::Double));
+        let heads = trainer.heads.as_ref().map(|masks| masks.weights.snapshot(Kind::Double));
         let prepared = trainer.prepare(&held, vec![(0..8).map(example).collect()]).expect("pairs");
         let metrics = trainer.step(&prepared).expect("finite");
         let heads = heads.as_ref().zip(names);
@@ -240,7 +240,7 @@ fn without_a_reference_or_heads_there_are_no_masks() {
     let prepared = trainer.prepare(None, all()).expect("pairs");
     let error = trainer.step(&prepared).expect_err("no reference").to_string();
     assert!(error.contains("sparse_po needs sums over masked tokens"), "{error}");
-    trainer.masks = None;
+    trainer.heads = None;
     let prepared = trainer.prepare(&reference, all()).expect("pairs");
     assert!(trainer.step(&prepared).is_err());
 }

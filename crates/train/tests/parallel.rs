@@ -13,7 +13,7 @@ use joust_testkit::{
 use joust_torch::ProcessGroup;
 use joust_train::{
     AdafactorParams, Checkpoint, Master, Objective, OptimizerParams, Ranks, Reasons, Schedule, ScheduleKind, Settings,
-    StepMetrics, Trainer, mask_heads,
+    StepMetrics, Trainer, heads,
 };
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -96,6 +96,7 @@ fn objectives() -> Vec<Objective> {
         Objective::Pair(PairLoss::Hinge { beta: 0.3 }),
         // With heads that are trained beside the policy.
         Objective::Pair(PairLoss::SparsePo { beta: 0.3, lambda: 0.01, heads: 2.0, mask_decay: 0.01 }),
+        Objective::Pair(PairLoss::Spo { beta: 0.3, lambda: 0.2, degrees: 2.0 }),
     ]
 }
 
@@ -139,8 +140,8 @@ fn trainer(task: &Task, ranks: Ranks) -> (Trainer, Llama) {
     let frozen = tiny_weights(&config, 6).snapshot(config.dtype.kind());
     let reference = Llama::new(&config, &frozen).expect("weights are whole");
     let mut trainer = Trainer::new(master, objective, Device::cpu());
-    trainer.masks =
-        mask_heads(&objective, &config, settings, (ranks.clone(), tch::Device::Cpu)).expect("the group takes it");
+    trainer.heads =
+        heads(&objective, &config, settings, (ranks.clone(), tch::Device::Cpu)).expect("the group takes it");
     match objective {
         Objective::Single(SingleLoss::Dro { .. }) | Objective::Gradient(GradientLoss::Ppo { .. }) => {
             let scored = config.with_score_head(None);

@@ -159,6 +159,26 @@ pub struct RunArgs {
     /// Print the resolved run and its memory estimate, and stop.
     #[arg(long)]
     pub dry_run: bool,
+    /// Where records wait.
+    #[command(flatten)]
+    pub queue: QueueArgs,
+}
+
+/// The queue of a run: a file in its output folder, or a Redis.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct QueueArgs {
+    /// Keep the queue on a Redis: `redis://[user@]host:port[/database]`, or `rediss://` for TLS; without it in the output folder.
+    #[arg(long, value_name = "URL", env = "JOUST_REDIS", hide_env_values = true)]
+    pub redis: Option<String>,
+    /// File with the password of the Redis.
+    #[arg(long, value_name = "FILE", requires = "redis")]
+    pub redis_password_file: Option<PathBuf>,
+    /// PEM file of the authority that signed the certificate of the Redis.
+    #[arg(long, value_name = "FILE", requires = "redis")]
+    pub redis_ca: Option<PathBuf>,
+    /// Use a Redis also where it evicts or does not persist.
+    #[arg(long, requires = "redis")]
+    pub redis_allow_unsafe: bool,
 }
 
 /// Arguments of `joust sft` and `joust train-reward`.
@@ -289,4 +309,7 @@ pub struct FileArgs {
 pub struct DoctorArgs {
     /// A run file whose model, prompts and output folder are checked too.
     pub file: Option<PathBuf>,
+    /// A Redis that is checked too.
+    #[command(flatten)]
+    pub queue: QueueArgs,
 }

@@ -1,9 +1,10 @@
-//! `joust doctor`: checks this machine, and a run file's inputs where one is given.
+//! `joust doctor`: checks this machine, and a run file's inputs and a Redis where they are given.
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use joust_config::{RunFile, load};
 use joust_model::Dtype;
+use joust_queue::{RedisConfig, Settings, open_redis};
 
 use crate::{args::DoctorArgs, device, optim, run};
 
@@ -11,7 +12,7 @@ use crate::{args::DoctorArgs, device, optim, run};
 ///
 /// # Errors
 /// None of its own: what is wrong is printed.
-pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut failures = 0;
     let mut check = |name: &str, result: anyhow::Result<String>| match result {
         Ok(found) => println!("ok    {name}: {found}"),
@@ -27,6 +28,9 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     for dtype in [Dtype::Float32, Dtype::Bfloat16] {
         check(&format!("{} matrix rate", dtype.name()), Ok(format!("{:.0} GFLOP/s", matrix_rate(dtype))));
     }
+    if let Some(config) = args.queue.redis() {
+        check("redis", redis(&config).await);
+    }
     if let Some(file) = &args.file {
         match load::<RunFile>(file, &[]) {
             Err(error) => check("run file", Err(error.into())),
@@ -38,6 +42,14 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::from(crate::BAD_INPUT) })
+}
+
+/// Asks a server whether it keeps what it is given.
+async fn redis(config: &RedisConfig) -> anyhow::Result<String> {
+    let config = RedisConfig { patience: Duration::from_secs(3), ..config.clone() };
+    open_redis(&config, Settings::default(), None).await?;
+    let note = if config.allow_unsafe { "answers, and may lose what it is given" } else { "keeps what it is given" };
+    Ok(format!("{} {note}", config.server()))
 }
 
 fn memory() -> anyhow::Result<String> {

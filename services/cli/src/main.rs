@@ -39,10 +39,16 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", explained(&error));
             ExitCode::from(BAD_INPUT)
         }
     }
+}
+
+/// Joins an error with its causes, without those that it already quotes.
+fn explained(error: &anyhow::Error) -> String {
+    let add = |text: String, cause: String| if text.contains(&cause) { text } else { format!("{text}: {cause}") };
+    error.chain().map(ToString::to_string).reduce(add).unwrap_or_default()
 }
 
 fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
@@ -60,6 +66,6 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::Presets(args) => presets::run(&args),
         Command::Games(args) => games::run(&args),
         Command::Config(args) => config_cmd::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
+        Command::Doctor(args) => runtime.block_on(doctor::run(&args)),
     }
 }

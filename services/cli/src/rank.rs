@@ -10,7 +10,7 @@ use joust_config::{
 use joust_learner::{Rank, RankPlace, RankProcesses, serve_rank};
 use joust_model::{Device, Llama};
 use joust_torch::{Join, ProcessGroup, Store};
-use joust_train::{Master, Ranks, Trainer, mask_heads};
+use joust_train::{Master, Ranks, Trainer, heads};
 
 use crate::{
     args::RankArgs,
@@ -60,7 +60,7 @@ fn trainer(
     }
     let objective = objective(run)?;
     let mut trainer = Trainer::new(master, objective, device.clone());
-    trainer.masks = mask_heads(&objective, &model.config, settings, (ranks.clone(), device.torch()))?;
+    trainer.heads = heads(&objective, &model.config, settings, (ranks.clone(), device.torch()))?;
     trainer.keep = keep(run);
     trainer.skip_not_finite = run.learner.on_nan == OnNan::Skip;
     trainer.reasons = reasons(run, model.tokenizer.clone());

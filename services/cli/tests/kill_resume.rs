@@ -12,6 +12,7 @@ use std::{
 };
 
 use joust_core::rng::{Stream, uniform};
+use joust_queue::sandbox::RedisServer;
 use joust_testkit::tiny_folder;
 use serde_json::Value;
 
@@ -31,6 +32,8 @@ const POINTS: [&str; 13] = [
     "checkpoint_after_retire",
 ];
 const STEPS: u64 = 20;
+/// File of a case that says which Redis its runs use.
+const REDIS: &str = "redis";
 /// No run takes as long; one that does hangs.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -90,6 +93,9 @@ fn start(root: &Path, out: &Path, failpoint: Option<&str>) -> Child {
     }
     if let Some(point) = failpoint {
         command.env("JOUST_FAILPOINT", point);
+    }
+    if let Ok(url) = fs::read_to_string(root.join(REDIS)) {
+        command.env("JOUST_REDIS", url);
     }
     command
         .stdout(Stdio::null())
@@ -303,4 +309,57 @@ fn a_killed_run_ends_in_the_same_weights() {
     }
     println!("kills={kills} weights_equal={equal} lost={lost} twice={twice}");
     assert!(equal && lost == 0 && twice == 0);
+}
+
+/// Runs to the end, which is an error; returns what it said.
+fn refused(root: &Path, out: &Path) -> String {
+    let status = start(root, out, None).wait().expect("it ends");
+    let told = fs::read_to_string(root.join("stderr")).expect("stderr");
+    assert_eq!(status.code(), Some(2), "{told}");
+    told
+}
+
+#[test]
+fn a_killed_run_over_a_killed_redis_ends_in_the_same_weights() {
+    if !RedisServer::is_installed() {
+        assert!(std::env::var_os("JOUST_NO_SKIPS").is_none(), "redis-server is not installed");
+        return eprintln!("skipped: redis-server is not installed");
+    }
+    let (_folder, case) = case("float32");
+    let (root, out) = (case.root.as_path(), case.root.join("run"));
+    let weights = undisturbed(root);
+    let data = tempfile::tempdir().expect("a folder");
+    let mut server = RedisServer::start(data.path(), &[]).expect("redis-server starts");
+    fs::write(root.join(REDIS), server.url()).expect("written");
+    let mut restart = || {
+        server.kill().expect("it runs");
+        server.restart().expect("it starts again");
+    };
+    for point in
+        ["rollout_before_commit:2", "judge_after_commit:3", "learner_after_assign:4", "checkpoint_before_rename:1"]
+    {
+        assert!(!wait(root, start(root, &out, Some(point)), LIMIT), "killed at {point}");
+        restart();
+    }
+    let told = refused(root, &root.join("other"));
+    assert!(told.contains("holds records of a run \"kills\" already"), "{told}");
+    let url = fs::read_to_string(root.join(REDIS)).expect("a URL");
+    fs::remove_file(root.join(REDIS)).expect("removed");
+    let told = refused(root, &out);
+    assert!(told.contains(&format!("whose queue is {url}, not a file in the folder; mend --redis")), "{told}");
+    fs::write(root.join(REDIS), url).expect("written");
+    let child = start(root, &out, None);
+    let signal = |signal: &str| {
+        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+    };
+    wait_for_steps(&out, 8);
+    signal("-STOP"); // or it would be done before another one begins
+    let told = refused(root, &out);
+    assert!(told.contains("is in use by another process"), "{told}");
+    restart();
+    signal("-CONT");
+    assert!(wait(root, child, LIMIT), "the last resume finishes");
+    assert!(fs::read(out.join("policy/model.safetensors")).expect("a policy") == weights);
+    assert_eq!(ledger(&out), ledger(&root.join("whole")));
 }

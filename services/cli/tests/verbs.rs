@@ -119,7 +119,7 @@ fn a_model_is_made_aligned_and_compared() {
 
     joust(root, &["doctor", "run.toml"]);
     let dry = stdout(&joust(root, &["run", "run.toml", "--dry-run"]));
-    assert!(dry.contains("# total") && dry.contains("beta = 1.0"), "{dry}");
+    assert!(dry.contains("# at most at once") && dry.contains("beta = 1.0"), "{dry}");
     assert!(!root.join("runs").exists(), "a dry run writes nothing");
 
     joust(root, &["run", "run.toml", "--set", "output.dir=out"]);

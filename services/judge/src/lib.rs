@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use joust_core::{Judgement, Outcome, Rollout, RunId, Shutdown, encode, failpoint};
 use joust_judges::{Ask, CallContext, Judge, JudgeItem};
 use joust_pairs::{PairingRules, outcome_of};
-use joust_queue::{Consumer, Done, Item, Lease, Leased, Queue, Topic, unpack};
+use joust_queue::{Consumer, Done, Item, Lease, Leased, Queue, Topic, holding, unpack};
 use tokio::{sync::mpsc, time::Instant};
 
 pub use error::{Error, Result};
@@ -74,7 +74,13 @@ pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<()> {
             continue;
         }
         tokio::select! {
-            done = serve(&config, &deps, leased) => done?,
+            done = serve(&config, &deps, leased) => match done {
+                // It was slower than its lease: someone else has them, and makes the same records of them.
+                Err(Error::Queue(lost @ joust_queue::Error::LeaseLost { .. })) => {
+                    tracing::warn!(error = %lost, "rollouts were lost to another worker");
+                }
+                done => done?,
+            },
             () = shutdown.wait() => break,
         }
     }
@@ -93,7 +99,7 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
     let items: Vec<JudgeItem> = rollouts.iter().map(|rollout| JudgeItem::of(rollout, config.ask)).collect();
     let call = CallContext::new(config.seed, Instant::now() + config.timeout);
     let call = CallContext { notes: config.rules.rationale.is_some(), ..call };
-    let judgements = deps.judge.judge(&items, &call).await;
+    let judgements = holding(&*deps.queue, &leases, deps.judge.judge(&items, &call)).await?;
     let outcomes: Vec<Outcome> = rollouts
         .iter()
         .zip(&judgements)

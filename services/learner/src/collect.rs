@@ -12,8 +12,6 @@ use crate::{Error, Result};
 const POLL: Duration = Duration::from_millis(500);
 /// After so many empty waits the dead letters are looked at.
 const LOOK_FOR_DEAD: u32 = 20;
-/// Leases are renewed this often; the queue's lease time is several times as long.
-const RENEW: Duration = Duration::from_secs(5);
 
 /// Outcomes that are leased and wait for the rest of their step.
 pub(crate) struct Collector {
@@ -90,13 +88,20 @@ impl Collector {
 
     /// Keeps what is held alive while a step trains.
     pub(crate) async fn renew(&mut self) -> Result<()> {
-        if self.renewed.elapsed() < RENEW || self.held.is_empty() {
+        if self.renewed.elapsed() < self.queue.renew_every() || self.held.is_empty() {
             return Ok(());
         }
         let leases: Vec<Lease> = self.held.values().map(|(lease, _)| lease.clone()).collect();
-        self.queue.renew(&leases).await?;
         self.renewed = Instant::now();
-        Ok(())
+        match self.queue.renew(&leases).await {
+            Err(error @ joust_queue::Error::LeaseLost { .. }) => {
+                // This process stood still for longer than a lease. What it still holds comes back with what it lost.
+                tracing::warn!(%error, "outcomes are gathered anew");
+                self.held.clear();
+                Ok(())
+            }
+            renewed => Ok(renewed?),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use joust_core::{Player, PromptTask, Purpose, RecordId, Release, Rollout, RunId, SCHEMA, Shutdown, encode, failpoint};
 use joust_data::Tokenizer;
 use joust_engine::{Engine, ModelStore, Published, SamplingParams};
-use joust_queue::{Consumer, Done, Item, Lease, Leased, Queue, Topic, unpack};
+use joust_queue::{Consumer, Done, Item, Lease, Leased, Queue, Topic, holding, unpack};
 
 pub use annotate::{Annotate, AnnotateBy};
 pub use answer::{Ask, Models, answer};
@@ -78,7 +78,13 @@ pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<()> {
             continue;
         }
         tokio::select! {
-            done = serve(&config, &deps, leased) => done?,
+            done = serve(&config, &deps, leased) => match done {
+                // It was slower than its lease: someone else has them, and makes the same records of them.
+                Err(Error::Queue(lost @ joust_queue::Error::LeaseLost { .. })) => {
+                    tracing::warn!(error = %lost, "prompts were lost to another worker");
+                }
+                done => done?,
+            },
             // What was leased is answered anew by the next process: the same ids, the same draws.
             () = shutdown.wait() => break,
         }
@@ -95,6 +101,18 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
     if tasks.is_empty() {
         return Ok(());
     }
+    let rollouts = holding(&*deps.queue, &leases, answered(config, deps, &tasks)).await??;
+    let topic = Topic::rollouts(&config.run);
+    let next = rollouts.iter().map(|rollout| (topic.clone(), item(rollout))).collect();
+    let done = leases.into_iter().map(|lease| (lease, Done::Moved)).collect();
+    failpoint::pass("rollout_before_commit");
+    deps.queue.commit_when_room(done, next, ROOM).await?;
+    failpoint::pass("rollout_after_commit");
+    Ok(())
+}
+
+/// Samples the answers to prompts.
+async fn answered(config: &Config, deps: &Deps, tasks: &[PromptTask]) -> Result<Vec<Rollout>> {
     let newest = tasks.iter().map(|task| task.position).max().unwrap_or_default();
     let published = fresh_enough(config, deps, newest).await?;
     let (policy, reference) = (&published.policy, &published.reference);
@@ -112,17 +130,11 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
         style: &config.style,
         revision: config.revision.as_ref(),
     };
-    let mut rollouts = answer(&deps.engine, &deps.tokenizer, models, &tasks, &ask).await?;
+    let mut rollouts = answer(&deps.engine, &deps.tokenizer, models, tasks, &ask).await?;
     if let Some(annotate) = config.annotate {
         annotate.choose(&deps.engine, reference, &mut rollouts).await?;
     }
-    let topic = Topic::rollouts(&config.run);
-    let next = rollouts.iter().map(|rollout| (topic.clone(), item(rollout))).collect();
-    let done = leases.into_iter().map(|lease| (lease, Done::Moved)).collect();
-    failpoint::pass("rollout_before_commit");
-    deps.queue.commit_when_room(done, next, ROOM).await?;
-    failpoint::pass("rollout_after_commit");
-    Ok(())
+    Ok(rollouts)
 }
 
 /// Waits until the published policy is new enough for the prompt at `position` (R5).

@@ -279,6 +279,8 @@ pub enum LossName {
     SparsePo,
     /// DPO with masks on tokens from the reference's activations, MaPO.
     Mapo,
+    /// DPO beside a head that tells how much of an answer is left, SPO.
+    Spo,
     /// Absolute log-likelihoods.
     Asft,
     /// Pairwise Cringe.

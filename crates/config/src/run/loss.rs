@@ -165,7 +165,7 @@ const fn list(name: LossName, keys: &'static [LossKey]) -> LossSpec {
 const EPSILON: LossKey = key("epsilon", 0.2, Domain::Positive);
 
 /// Every loss that runs, with its hyper-parameters and their defaults.
-pub const LOSSES: [LossSpec; 52] = [
+pub const LOSSES: [LossSpec; 53] = [
     spec(LossName::Dpo, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
     spec(LossName::Ipo, &[beta(1.0)]),
     spec(LossName::IpoAvg, &[beta(0.1)]),
@@ -219,6 +219,7 @@ pub const LOSSES: [LossSpec; 52] = [
             key("mask_decay", 0.01, Domain::NotNegative),
         ],
     ),
+    spec(LossName::Spo, &[beta(0.1), key("lambda", 0.1, Domain::NotNegative), key("degrees", 3.0, Domain::Some)]),
     scored(LossName::Dove, &[beta(0.1)]),
     alone(list(LossName::Raft, &[key("n", 1.0, Domain::Some)])),
     spec(LossName::Aot, &[beta(0.1), key("label_smoothing", 0.0, Domain::Smoothing)]),
@@ -257,7 +258,7 @@ pub const LOSSES: [LossSpec; 52] = [
 ];
 
 /// Meaning of each key, whatever the loss.
-const MEANINGS: [(&str, &str); 18] = [
+const MEANINGS: [(&str, &str); 19] = [
     (
         "beta",
         "How tightly the policy is held to the reference, per nat; for losses without a reference, the scale of the reward. Near 0 \
@@ -273,6 +274,7 @@ const MEANINGS: [(&str, &str); 18] = [
     ("k", "Most probable tokens that a rejected token is pushed below"),
     ("heads", "Masks of a token: 1 that log-ratio and divergence share, 2 for one each"),
     ("mask_decay", "Weight decay of what makes the masks; what trains the policy has its own"),
+    ("degrees", "Versions of an answer with ever more of it taken away; each is one more answer to compute"),
     ("epsilon", "The ratio of new to old probability counts only within 1 - epsilon and 1 + epsilon"),
     ("epsilon_value", "How far a value may move from the one before and still count, in the unit of the reward"),
     ("vf_coef", "Weight of the critic's loss"),

@@ -99,6 +99,8 @@ fn a_reward_file_does_one_thing_and_has_the_data_for_it() {
         (vec!["loss={ combine = true, center_rewards_coefficient = 0.1 }"], "loss.center_rewards_coefficient = 0.1"),
         (vec!["loss={ attributes = [\"joy\"], components = 4 }"], "loss.attributes regresses on ratings"),
         (vec!["loss={ prototypes = 2, new_users = true }"], "loss.prototypes has a loss of its own; write one"),
+        (vec!["loss.places=8"], "loss.places = 8 in --set loss.places=8"),
+        (vec!["loss.user_learning_rate=0.1"], "only loss.prototypes and loss.new_users read it"),
         (vec!["loss={ components = 4 }", "data.safety=safety.jsonl"], "data.safety = set"),
     ] {
         let text = refusal::<RewardFile>(REWARD, &sets);

@@ -3,7 +3,7 @@
 
 mod load;
 mod read;
-mod rows;
+pub(crate) mod rows;
 mod steps;
 mod txn;
 
@@ -67,6 +67,11 @@ impl<S: Store> Core<S> {
             draft.apply(self.state.topics.entry(topic).or_default());
         }
         Ok(out)
+    }
+
+    /// Returns how long a lease lasts.
+    pub(crate) fn lease(&self) -> Duration {
+        self.settings.lease
     }
 
     pub(crate) fn put(&mut self, topic: &Topic, items: Vec<Item>) -> Result<PutReport> {

@@ -88,7 +88,7 @@ pub(super) fn decode_counters(bytes: &[u8]) -> Option<(u32, Counters)> {
 }
 
 /// Encodes an item: id, length of the trace context + 1 (0 for none), trace context, body.
-pub(super) fn encode_item(item: &Item) -> Vec<u8> {
+pub(crate) fn encode_item(item: &Item) -> Vec<u8> {
     let trace = item.trace.as_deref().unwrap_or_default();
     let length = item.trace.as_ref().map_or(0, |trace| trace.len() as u64 + 1);
     let mut bytes = Vec::with_capacity(24 + trace.len() + item.body.len());
@@ -99,7 +99,7 @@ pub(super) fn encode_item(item: &Item) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn decode_item(bytes: &[u8]) -> Option<Item> {
+pub(crate) fn decode_item(bytes: &[u8]) -> Option<Item> {
     let (id, rest) = bytes.split_first_chunk::<16>()?;
     let (length, rest) = rest.split_first_chunk::<8>()?;
     let (trace, body) = match u64::from_be_bytes(*length) {

@@ -1,8 +1,9 @@
-//! Tests of both backends.
+//! Tests of the backends.
 
 mod crash;
 mod files;
 mod model;
+mod redis;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

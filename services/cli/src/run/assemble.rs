@@ -37,6 +37,19 @@ pub struct Parts {
     pub steps: u64,
 }
 
+impl Parts {
+    /// Returns the mean tokens of a training prompt.
+    ///
+    /// # Errors
+    /// A prompt that the chat template refuses.
+    pub fn prompt_tokens(&self) -> anyhow::Result<u64> {
+        let prompts = self.prompts.train();
+        let tokens = |(_, prompt): &(u64, Prompt)| Ok(self.model.tokenizer.encode_prompt(prompt)?.len() as u64);
+        let all: u64 = prompts.iter().map(tokens).sum::<anyhow::Result<u64>>()?;
+        Ok(all.div_ceil(prompts.len().max(1) as u64))
+    }
+}
+
 /// Opens and checks model, prompts and judges.
 ///
 /// # Errors

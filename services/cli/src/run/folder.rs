@@ -14,17 +14,24 @@ struct Identity {
     settings: String,
     /// Hash of the initial weights and the prompts.
     inputs: String,
+    /// The Redis that holds its queue; `None` for a file in the folder.
+    #[serde(default)]
+    queue: Option<String>,
 }
 
 /// Claims a fresh output folder, or checks that the run in it is the one to resume.
 ///
 /// # Errors
 /// A folder that holds another run, or holds one when `resume` was not given; nothing is changed then.
-pub fn claim(resolved: &Resolved, inputs: &str, resume: bool) -> anyhow::Result<()> {
+pub fn claim(resolved: &Resolved, (inputs, queue): (&str, Option<&str>), resume: bool) -> anyhow::Result<()> {
     let dir = &resolved.run.output.dir;
     let path = dir.join("run.json");
-    let identity =
-        Identity { name: resolved.run.name.to_string(), settings: resolved.hash.clone(), inputs: inputs.to_owned() };
+    let identity = Identity {
+        name: resolved.run.name.to_string(),
+        settings: resolved.hash.clone(),
+        inputs: inputs.to_owned(),
+        queue: queue.map(str::to_owned),
+    };
     if path.exists() {
         let text = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
         let found: Identity =
@@ -55,6 +62,15 @@ fn check(dir: &Path, identity: &Identity, found: &Identity, resume: bool) -> any
         bail!(
             "output folder {dir_name} holds run {:?} on another model or other prompts; set output.dir for a new run",
             found.name
+        );
+    }
+    if found.queue != identity.queue {
+        let is = |queue: &Option<String>| queue.clone().unwrap_or_else(|| "a file in the folder".into());
+        bail!(
+            "output folder {dir_name} holds run {:?}, whose queue is {}, not {}; mend --redis",
+            found.name,
+            is(&found.queue),
+            is(&identity.queue)
         );
     }
     ensure!(

@@ -11,95 +11,214 @@ use joust_torch::Limits;
 use super::roles::{averaged, keeps_past};
 use crate::model::LanguageModel;
 
-/// Returns how many numbers of a token are kept for the backward pass.
-fn activations(run: &RunFile, config: &ModelConfig) -> u64 {
-    let layer = (8 * config.hidden_size + 3 * config.intermediate_size) as u64;
-    let layers = config.num_hidden_layers as u64;
-    match run.learner.activation_checkpointing {
-        true => 2 * layers * config.hidden_size as u64 + layer,
-        false => layers * layer,
+/// When memory is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum While {
+    /// From the first step to the last.
+    Always,
+    /// While a step is trained.
+    Training,
+    /// While a new policy is made ready for sampling.
+    Publishing,
+    /// While prompts are answered.
+    Sampling,
+}
+
+/// What takes memory.
+struct Kind {
+    name: String,
+    bytes: u64,
+    held: While,
+    /// Whether each rank of the learner has it.
+    of_ranks: bool,
+}
+
+/// The run by its numbers.
+struct Sizes<'a> {
+    run: &'a RunFile,
+    config: &'a ModelConfig,
+    /// Of the whole model.
+    parameters: u64,
+    /// Of what is trained: an adapter, or everything.
+    trained: u64,
+    /// Bytes of a number in the model's kind.
+    element: u64,
+    /// Mean tokens of a prompt.
+    prompt: u64,
+}
+
+impl Sizes<'_> {
+    fn ranks(&self) -> u64 {
+        u64::from(self.run.learner.ranks)
+    }
+
+    /// Rows that only the update reads are shared by the ranks.
+    fn own(&self) -> u64 {
+        self.trained / self.ranks()
+    }
+
+    /// Answers of a prompt that are trained.
+    fn answers(&self) -> u64 {
+        match self.run.pairing.select {
+            Select::Single | Select::List => u64::from(self.run.sampling.judged()),
+            _ => 2,
+        }
+    }
+
+    fn longest(&self) -> u64 {
+        u64::from(self.run.sampling.max_new_tokens)
+    }
+
+    /// Tokens that a micro-batch computes: a prompt once, with its answers, and for SPO with their shortened versions.
+    fn tokens(&self) -> u64 {
+        let shorter = match self.run.loss.params.get("degrees") {
+            // Whole again, then shorter by up to half.
+            Some(degrees) => 2 * self.longest() * (4 + 3 * *degrees as u64) / 4,
+            None => 0,
+        };
+        u64::from(self.run.learner.micro_batch) * (self.prompt + self.answers() * self.longest() + shorter)
+    }
+
+    /// Bytes that are kept of a micro-batch for its backward pass.
+    fn activations(&self) -> u64 {
+        let (hidden, layers) = (self.config.hidden_size as u64, self.config.num_hidden_layers as u64);
+        let layer = 8 * hidden + 3 * self.config.intermediate_size as u64;
+        let token = match self.run.learner.activation_checkpointing {
+            true => 2 * layers * hidden + layer,
+            false => layers * layer,
+        };
+        self.tokens() * token * self.element
+    }
+
+    /// Bytes of the logits of a micro-batch: those that are kept, and the slices under way in both directions.
+    fn logits(&self) -> u64 {
+        let Limits { slice, kept } = Limits::default();
+        let tokens = u64::from(self.run.learner.micro_batch) * self.answers() * self.longest();
+        let all = tokens * self.config.vocab_size as u64;
+        all.min(kept as u64) * self.element + all.min(slice as u64) * (2 * self.element + 8)
+    }
+
+    /// Bytes of the gradient of the widest matrix before it is added to the others, in float32.
+    fn widest(&self) -> u64 {
+        let adapted = self.trained < self.parameters;
+        let elements = if adapted { 0 } else { (self.config.vocab_size * self.config.hidden_size) as u64 };
+        elements * 4
+    }
+
+    /// Bytes an updated number has beside itself.
+    fn remembered(&self) -> u64 {
+        match self.run.learner.optim.optimizer {
+            Optimizer::Adamw => 8,
+            Optimizer::Rmsprop => 4,
+            Optimizer::Adafactor => 0, // rows and columns
+        }
+    }
+
+    /// Bytes of the KV cache of a step's answers.
+    fn cache(&self) -> u64 {
+        let rows = u64::from(self.run.learner.prompts_per_step) * u64::from(self.run.sampling.num_generations);
+        let heads = (self.config.num_key_value_heads * self.config.head_dim) as u64;
+        rows * (self.prompt + self.longest()) * 2 * self.config.num_hidden_layers as u64 * heads * self.element
+    }
+
+    /// Lists what the learner holds, on each rank.
+    fn training(&self, reference: &str) -> Vec<Kind> {
+        use While::{Always, Training};
+        let (own, remembered, element) = (self.own(), self.remembered(), self.element);
+        let critic = self.parameters / self.ranks();
+        let mut kinds = vec![
+            ("float32 masters".to_owned(), 4 * own, Always),
+            ("the optimizer's memory".to_owned(), remembered * own, Always),
+            ("compute copy".to_owned(), element * self.trained, Always),
+            (format!("{reference}, for training"), element * self.parameters, Always),
+        ];
+        if averaged(self.run) {
+            kinds.push(("averaged policy, for training".to_owned(), 4 * own, Always));
+        }
+        if keeps_past(self.run) {
+            kinds.push(("past policy, for training".to_owned(), 8 * own, Always));
+        }
+        if matches!(self.run.loss.name, LossName::Ppo | LossName::Dro) {
+            let bytes = (8 + remembered) * critic + element * self.parameters;
+            kinds.push(("critic with its moments and gradients".to_owned(), bytes, Always));
+        }
+        kinds.push(("gradients".to_owned(), 4 * own, Training));
+        kinds.push(("activations of a micro-batch".to_owned(), self.activations(), Training));
+        kinds.push(("logits of a micro-batch".to_owned(), self.logits(), Training));
+        kinds.push(("the vocabulary's gradient on its way".to_owned(), self.widest(), Training));
+        if matches!(self.run.loss.name, LossName::Mapo | LossName::SparsePo) {
+            let all = self.run.loss.name == LossName::SparsePo;
+            let layers = if all { self.config.num_hidden_layers as u64 } else { 0 };
+            let step = self.answers() * u64::from(self.run.learner.prompts_per_step) * self.longest();
+            let bytes = step * (layers + 1) * self.config.hidden_size as u64 * element;
+            kinds.push(("the reference's states at a step's tokens".to_owned(), bytes, Training));
+        }
+        kinds.into_iter().map(|(name, bytes, held)| Kind { name, bytes, held, of_ranks: true }).collect()
+    }
+
+    /// Lists what sampling holds, once.
+    fn sampling(&self, reference: &str) -> Vec<Kind> {
+        use While::{Always, Publishing, Sampling};
+        let policy = self.element * self.trained;
+        let mut kinds = vec![
+            ("policy snapshot, for sampling".to_owned(), policy, Always),
+            (format!("{reference}, for sampling"), self.element * self.parameters, Always),
+        ];
+        if averaged(self.run) {
+            kinds.push(("averaged policy, for sampling".to_owned(), policy, Always));
+        }
+        if keeps_past(self.run) {
+            kinds.push(("past policy, for sampling".to_owned(), policy, Always));
+        }
+        // Copied, then laid out, while the one before is still there.
+        kinds.push(("the next policy snapshot".to_owned(), 2 * policy, Publishing));
+        // A run that waits for nobody answers while it trains and publishes.
+        let held = if self.run.pipeline.max_staleness > 0 { Always } else { Sampling };
+        kinds.push(("KV cache".to_owned(), self.cache(), held));
+        kinds.into_iter().map(|(name, bytes, held)| Kind { name, bytes, held, of_ranks: false }).collect()
     }
 }
 
-/// Returns the bytes of the logits of so many tokens: those that are kept, and the slices under way in both directions.
-fn logits(tokens: u64, vocabulary: u64, element: u64) -> u64 {
-    let Limits { slice, kept } = Limits::default();
-    let all = tokens * vocabulary;
-    all.min(kept as u64) * element + all.min(slice as u64) * (2 * element + 8)
+/// Adds up what is held at once, at its most; of each kind as often as there are processes with it.
+fn most(kinds: &[Kind], times: impl Fn(&Kind) -> u64) -> u64 {
+    let sum = |held| kinds.iter().filter(|kind| kind.held == held).map(|kind| times(kind) * kind.bytes).sum::<u64>();
+    let busiest = [While::Training, While::Publishing, While::Sampling].map(sum).into_iter().max().unwrap_or_default();
+    sum(While::Always) + busiest
 }
 
 /// Formats the bytes by kind, as comments below the resolved run file.
-pub fn estimate(run: &RunFile, model: &LanguageModel) -> String {
-    let config = &model.config;
-    let parameters = config.parameters() as u64;
+///
+/// # Arguments
+/// * `prompt` - mean tokens of a prompt; answers are taken to be as long as they may be.
+pub fn estimate(run: &RunFile, model: &LanguageModel, prompt: u64) -> String {
     let adapter = model.adapter.as_ref();
-    let trained_parameters =
-        adapter.map_or(parameters, |adapter| adapter.weights.0.values().map(|tensor| tensor.numel() as u64).sum());
+    let parameters = model.config.parameters() as u64;
+    let trained = adapter.map_or(parameters, |own| own.weights.0.values().map(|tensor| tensor.numel() as u64).sum());
+    let element = model.config.dtype.kind().elt_size_in_bytes() as u64;
+    let sizes = Sizes { run, config: &model.config, parameters, trained, element, prompt };
     let reference = if adapter.is_some() { "base of policy and reference" } else { "reference" };
-    let element = config.dtype.kind().elt_size_in_bytes() as u64;
-    let rows = u64::from(run.learner.prompts_per_step) * u64::from(run.sampling.num_generations);
-    let tokens = u64::from(run.sampling.max_new_tokens) * 2; // prompts as long as answers, for want of better
-    let cache_token =
-        2 * config.num_hidden_layers as u64 * (config.num_key_value_heads * config.head_dim) as u64 * element;
-    let trained = match run.pairing.select {
-        Select::Single | Select::List => u64::from(run.sampling.judged()),
-        _ => 2,
-    };
-    let sequences = trained * u64::from(run.learner.micro_batch);
-    let logits = logits(sequences * u64::from(run.sampling.max_new_tokens), config.vocab_size as u64, element);
-    let activations = sequences * tokens * activations(run, config) * element;
-    let remembered = match run.learner.optim.optimizer {
-        Optimizer::Adamw => 8,
-        Optimizer::Rmsprop => 4,
-        Optimizer::Adafactor => 0, // rows and columns
-    };
-    let ranks = u64::from(run.learner.ranks);
-    // Rows that only the update reads are shared by the ranks.
-    let (own, critic) = (trained_parameters / ranks, parameters / ranks);
-    let reference_for = ["training", "sampling"].map(|what| format!("{reference}, for {what}"));
-    let mut training = vec![
-        ("float32 masters", 4 * own),
-        ("the optimizer's memory", remembered * own),
-        ("gradients", 4 * own),
-        ("compute copy", element * trained_parameters),
-        (reference_for[0].as_str(), element * parameters),
-        ("activations of a micro-batch", activations),
-        ("logits of a micro-batch", logits),
-    ];
-    let mut sampling = vec![
-        ("policy snapshot, for sampling", element * trained_parameters),
-        // Copied, then laid out, while the one before is still there.
-        ("the next policy snapshot", 2 * element * trained_parameters),
-        (reference_for[1].as_str(), element * parameters),
-        ("KV cache", rows * tokens * cache_token),
-    ];
-    if averaged(run) {
-        training.push(("averaged policy, for training", 4 * own));
-        sampling.push(("averaged policy, for sampling", element * trained_parameters));
+    let mut kinds = sizes.training(reference);
+    kinds.extend(sizes.sampling(reference));
+    let line = |name: &str, bytes: u64| format!("# {name:<42} {:>10.1} MiB\n", bytes as f64 / f64::from(1 << 20));
+    let mut text = format!("# memory estimate, {parameters} parameters");
+    if adapter.is_some() {
+        text += &format!(", {trained} trained in adapters");
     }
-    if keeps_past(run) {
-        training.push(("past policy, for training", 8 * own));
-        sampling.push(("past policy, for sampling", element * trained_parameters));
+    text += "\n";
+    for (held, heading) in [
+        (While::Always, ""),
+        (While::Training, "while a step is trained:"),
+        (While::Publishing, "while a policy is published:"),
+        (While::Sampling, "while prompts are answered:"),
+    ] {
+        let own: Vec<&Kind> = kinds.iter().filter(|kind| kind.held == held).collect();
+        if !own.is_empty() && !heading.is_empty() {
+            text += &format!("# {heading}\n");
+        }
+        own.iter().for_each(|kind| text += &line(&kind.name, kind.bytes));
     }
-    if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
-        training.push(("critic with its moments and gradients", (8 + remembered) * critic + element * parameters));
+    if sizes.ranks() > 1 {
+        text += &line("at most on each of the ranks", most(&kinds, |kind| u64::from(kind.of_ranks)));
     }
-    if matches!(run.loss.name, LossName::Mapo | LossName::SparsePo) {
-        let layers = if run.loss.name == LossName::SparsePo { config.num_hidden_layers as u64 } else { 0 };
-        let step = trained * u64::from(run.learner.prompts_per_step) * u64::from(run.sampling.max_new_tokens);
-        let states = step * (layers + 1) * config.hidden_size as u64 * element;
-        training.push(("the reference's states at a step's tokens", states));
-    }
-    let sum = |kinds: &[(&str, u64)]| kinds.iter().map(|(_, bytes)| bytes).sum::<u64>();
-    let line = |(name, bytes): &(&str, u64)| format!("# {name:<42} {:>10.1} MiB\n", *bytes as f64 / f64::from(1 << 20));
-    let lines = |kinds: &[(&str, u64)]| kinds.iter().map(line).collect::<String>();
-    let rank = sum(&training);
-    let each = if ranks > 1 { line(&("each of the ranks", rank)) } else { String::new() };
-    let total = line(&("total", ranks * rank + sum(&sampling)));
-    let trained = adapter.map_or(String::new(), |_| format!(", {trained_parameters} trained in adapters"));
-    format!(
-        "# memory estimate, {parameters} parameters{trained}\n{}{each}{}{total}",
-        lines(&training),
-        lines(&sampling)
-    )
+    text + &line("at most at once", most(&kinds, |kind| if kind.of_ranks { sizes.ranks() } else { 1 }))
 }

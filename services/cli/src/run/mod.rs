@@ -1,10 +1,11 @@
-//! `joust run`: all roles of one run in this process, over the embedded queue.
+//! `joust run`: all roles of one run in this process, over a queue in its folder or on a Redis.
 
 mod assemble;
 mod folder;
 mod memory;
 mod observer;
 mod prompts;
+mod queue;
 pub(crate) mod roles;
 pub(crate) mod settings;
 
@@ -35,14 +36,18 @@ pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     });
     let parts = parts.await.context("failed to open the run's inputs")??;
     if args.dry_run {
-        print!("{}\n{}", dump(&resolved)?, memory::estimate(&resolved.run, &parts.model));
+        print!("{}\n{}", dump(&resolved)?, memory::estimate(&resolved.run, &parts.model, parts.prompt_tokens()?));
         return Ok(ExitCode::SUCCESS);
     }
-    folder::claim(&resolved, &parts.fingerprint, args.resume)?;
+    let dir = resolved.run.output.dir.clone();
+    let server = args.queue.redis().map(|config| config.server());
+    folder::claim(&resolved, (&parts.fingerprint, server.as_deref()), args.resume)?;
+    let _lock = queue::lock(&dir)?;
+    let queue = queue::open(&args.queue, &resolved.run.name, (&dir, args.resume)).await?;
     let shutdown = Shutdown::default();
     stop_on_signal(shutdown.clone());
-    let (ended, state) = roles::run(&resolved, parts, shutdown).await?;
-    let dir = resolved.run.output.dir.display();
+    let (ended, state) = roles::run(&resolved, parts, queue, shutdown).await?;
+    let dir = dir.display();
     match ended {
         Ended::Stopped => {
             eprintln!("stopped after step {}; go on with: joust run {} --resume", state.step, args.file.display());

@@ -8,7 +8,7 @@ use joust_core::{ModelSet, Player, Release, Shutdown};
 use joust_engine::{Engine, ModelStore, Published, Snapshot};
 use joust_judges::Ask;
 use joust_learner::{Ended, Learners, State};
-use joust_queue::{Queue, Settings as QueueSettings, open_embedded};
+use joust_queue::Queue;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -42,9 +42,14 @@ struct Stage {
 ///
 /// # Errors
 /// The first role that failed.
-pub async fn run(resolved: &Resolved, parts: Parts, shutdown: Shutdown) -> anyhow::Result<(Ended, State)> {
+pub async fn run(
+    resolved: &Resolved,
+    parts: Parts,
+    queue: Arc<dyn Queue>,
+    shutdown: Shutdown,
+) -> anyhow::Result<(Ended, State)> {
     let run = &resolved.run;
-    let stage = stage(run, &parts)?;
+    let stage = stage(run, &parts, queue)?;
     let (archive_sender, archive_task) = archive(run)?;
     let (progress, watching) = watch::channel(None);
     let learner = learner(resolved, &parts, &stage, progress)?;
@@ -82,10 +87,7 @@ pub async fn run(resolved: &Resolved, parts: Parts, shutdown: Shutdown) -> anyho
     first
 }
 
-fn stage(run: &RunFile, parts: &Parts) -> anyhow::Result<Stage> {
-    // One process holds the queue's file alone: leases only tell its own tasks apart, and end with it.
-    let settings = QueueSettings { lease: Duration::from_secs(3600), ..QueueSettings::default() };
-    let queue = open_embedded(&run.output.dir.join("queue.redb"), settings)?;
+fn stage(run: &RunFile, parts: &Parts, queue: Arc<dyn Queue>) -> anyhow::Result<Stage> {
     let initial = parts.model.snapshot(parts.weights_hash.clone())?;
     let ema = averaged(run).then(|| initial.clone());
     let past = keeps_past(run).then(|| initial.clone());

@@ -189,7 +189,7 @@ mod tests {
             theirs.insert((name.to_owned(), keys.to_vec(), false, true));
         }
         assert_eq!(ours, theirs);
-        assert_eq!(ours.len(), 52);
+        assert_eq!(ours.len(), 53);
     }
 
     #[test]

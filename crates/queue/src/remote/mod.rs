@@ -1,0 +1,379 @@
+//! The queue on Redis: every call is one Lua script over the keys of one run, so it happens whole or not at all.
+//!
+//! The rules are those of [`crate::core`], once more in Lua, because here several processes share them: what a lease is worth is known to the server, by its
+//! own clock. The suite in `conformance` holds both to the same promises.
+
+mod link;
+mod reply;
+mod server;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    AssignedStep, Clock, Consumer, DeadLetter, Done, Error, Fence, Item, Lease, Leased, PutReport, Queue, QueueStats,
+    Result, Settings, StepManifest, Topic, TopicName, TopicStats,
+    core::rows::{decode_item, encode_item},
+};
+use async_trait::async_trait;
+use joust_core::{RecordId, RunId};
+use link::{Call, Link};
+pub use link::{RedisConfig, open_redis};
+use reply::Reply;
+
+/// Longest sleep of a taker that nobody wakes: a message that was lost costs no more.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A queue on a server.
+#[derive(Clone)]
+pub(crate) struct Remote {
+    link: Arc<Link>,
+    settings: Arc<Settings>,
+    /// Whose time decides about leases; `None` for the server's.
+    clock: Option<Arc<dyn Clock>>,
+}
+
+/// Writes a script's text behind what all of them share.
+macro_rules! script {
+    ($name:literal) => {
+        ($name, concat!(include_str!("scripts/common.lua"), include_str!(concat!("scripts/", $name, ".lua"))))
+    };
+}
+
+impl Remote {
+    fn call(&self, script: (&'static str, &'static str), run: &RunId) -> Call {
+        let time = self.clock.as_ref().map(|clock| clock.now().as_micros().to_string());
+        Call::new(script, format!("{{joust:{run}}}")).arg(time.unwrap_or_default())
+    }
+
+    /// Names an operation, so that it is done once also where its answer is lost and it is asked for again.
+    fn once(&self, script: (&'static str, &'static str), run: &RunId) -> Call {
+        self.call(script, run).arg(self.link.next_operation())
+    }
+
+    async fn ask(&self, call: Call) -> Result<Reply> {
+        self.link.ask(call).await
+    }
+
+    fn deliveries(&self) -> String {
+        self.settings.max_deliveries.to_string()
+    }
+
+    /// Takes in a task of its own, so that what was leased is known also where nobody waits for it any more.
+    async fn try_take(&self, topic: &Topic, who: &Consumer, max: usize) -> Result<Handover> {
+        let (remote, topic, who) = (self.clone(), topic.clone(), who.clone());
+        let task = tokio::spawn(async move { remote.take_now(&topic, &who, max).await });
+        task.await.unwrap_or_else(|error| Err(Error::CutOff { reason: error.to_string() }))
+    }
+
+    async fn take_now(&self, topic: &Topic, who: &Consumer, max: usize) -> Result<Handover> {
+        let call = self.once(script!("take"), &topic.run).arg(topic.name.as_str()).arg(who.as_str());
+        let lease = self.settings.lease.as_micros();
+        let call = call.arg(max.to_string()).arg(lease.to_string()).arg(self.deliveries());
+        let reply = self.ask(call).await?;
+        let leased = reply.rows(2).map(|row| {
+            let item = item(topic, &row, 3)?;
+            let (place, token) = (row.number(0)?, row.number(1)?);
+            let lease = Lease { topic: topic.clone(), id: item.id, place, token };
+            Ok(Leased { lease, item, deliveries: row.number(2)? as u32 })
+        });
+        let leased = leased.collect::<Result<Vec<_>>>()?;
+        let expiry = reply.number(1).ok().map(Duration::from_micros);
+        Ok(Handover { remote: self.clone(), leased, expiry })
+    }
+
+    async fn waiting(&self, topic: &Topic) -> Result<u64> {
+        self.ask(self.call(script!("waiting"), &topic.run).arg(topic.name.as_str())).await?.number(1)
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.as_ref().map_or_else(|| self.link.elapsed(), |clock| clock.now())
+    }
+
+    /// Sleeps until something changed, a time has come, or it is time for another look.
+    async fn sleep(&self, changed: impl Future<Output = ()>, until: Duration) {
+        let time = async {
+            match &self.clock {
+                Some(clock) => clock.sleep_until(until).await,
+                None => tokio::time::sleep(until.saturating_sub(self.link.elapsed())).await,
+            }
+        };
+        tokio::select! {
+            () = changed => {}
+            () = time => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// Items on their way to a consumer; gives them back when the consumer stopped waiting meanwhile.
+struct Handover {
+    remote: Remote,
+    leased: Vec<Leased>,
+    expiry: Option<Duration>,
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        if self.leased.is_empty() {
+            return;
+        }
+        let leases: Vec<Lease> = std::mem::take(&mut self.leased).into_iter().map(|leased| leased.lease).collect();
+        let remote = self.remote.clone();
+        // A server that fails here fails the next call too, and leases run out in any case.
+        tokio::spawn(async move { remote.release(&leases).await });
+    }
+}
+
+/// Reads an item of a reply.
+fn item(topic: &Topic, row: &Reply, at: usize) -> Result<Item> {
+    let decoded = decode_item(row.bytes(at)?);
+    decoded.ok_or_else(|| row.broken(format!("a record of topic {topic} is missing or cannot be read")))
+}
+
+fn items(topic: &Topic, row: &Reply, at: usize) -> Result<Vec<Item>> {
+    let bodies = row.list(at)?;
+    (0..bodies.len()).map(|index| item(topic, &bodies, index)).collect()
+}
+
+fn with_leases<'a>(mut call: Call, leases: impl IntoIterator<Item = &'a Lease>) -> Call {
+    for lease in leases {
+        call = call.arg(lease.topic.name.as_str()).arg(lease.place.to_string()).arg(lease.token.to_string());
+    }
+    call
+}
+
+fn with_items(mut call: Call, items: &[Item]) -> Call {
+    for item in items {
+        call = call.arg(item.id.as_bytes().as_slice()).arg(encode_item(item));
+    }
+    call
+}
+
+/// Turns what a script refused into an error.
+fn refused(reply: &Reply, topic: &Topic, leases: &[Lease]) -> Result<()> {
+    match reply.status() {
+        "ok" => Ok(()),
+        "full" => {
+            let topic = Topic::new(&topic.run, reply.text(1)?)?;
+            Err(Error::Full { topic, capacity: reply.number(2)?, waiting: reply.number(3)? })
+        }
+        "lost" => match leases.get(reply.number(1)? as usize) {
+            Some(lease) => Err(Error::LeaseLost { topic: lease.topic.clone(), id: lease.id }),
+            None => Err(reply.broken("a lease was lost that nobody asked about".into())),
+        },
+        other => Err(reply.broken(format!("it answered {other:?}"))),
+    }
+}
+
+/// Turns what a script about steps refused into an error.
+fn step_refused(reply: &Reply, topic: &Topic, (held, step): (Fence, u64), leases: &[Lease]) -> Result<()> {
+    let topic = topic.clone();
+    match reply.status() {
+        "fenced" => Err(Error::Fenced { topic, held: held.0, current: reply.number(1)? }),
+        "assigned" => Err(Error::AlreadyAssigned { topic, step }),
+        "gap" => Err(Error::StepGap { topic, expected: reply.number(1)?, found: step }),
+        _ => refused(reply, &topic, leases),
+    }
+}
+
+/// Returns the one run of a call.
+fn one_run<'a>(mut topics: impl Iterator<Item = &'a Topic>) -> Result<Option<&'a Topic>> {
+    let Some(first) = topics.next() else { return Ok(None) };
+    match topics.find(|topic| topic.run != first.run) {
+        Some(other) => Err(Error::TwoRuns { one: first.clone(), other: other.clone() }),
+        None => Ok(Some(first)),
+    }
+}
+
+#[async_trait]
+impl Queue for Remote {
+    fn renew_every(&self) -> Duration {
+        self.settings.lease / 3
+    }
+
+    async fn put(&self, topic: &Topic, items: Vec<Item>) -> Result<PutReport> {
+        if items.is_empty() {
+            return Ok(PutReport::default());
+        }
+        let capacity = self.settings.capacity_of(&topic.name).to_string();
+        let call = self.call(script!("put"), &topic.run).arg(topic.name.as_str()).arg(capacity);
+        let reply = self.ask(with_items(call, &items)).await?;
+        refused(&reply, topic, &[])?;
+        Ok(PutReport { added: reply.number(1)?, duplicates: reply.number(2)? })
+    }
+
+    async fn take(&self, topic: &Topic, who: &Consumer, max: usize, wait: Duration) -> Result<Vec<Leased>> {
+        let deadline = self.now().saturating_add(wait);
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        loop {
+            let mut changed = std::pin::pin!(self.link.changed());
+            // Listening begins before the look, so that nothing put between the two is slept through.
+            changed.as_mut().enable();
+            let mut handover = self.try_take(topic, who, max).await?;
+            let now = self.now();
+            if !handover.leased.is_empty() || now >= deadline {
+                return Ok(std::mem::take(&mut handover.leased));
+            }
+            let until = handover.expiry.map_or(deadline, |after| now.saturating_add(after).min(deadline));
+            self.sleep(changed, until).await;
+        }
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<()> {
+        let Some(topic) = one_run(leases.iter().map(|lease| &lease.topic))? else { return Ok(()) };
+        let call = self.call(script!("renew"), &topic.run).arg(self.settings.lease.as_micros().to_string());
+        refused(&self.ask(with_leases(call, leases)).await?, topic, leases)
+    }
+
+    async fn release(&self, leases: &[Lease]) -> Result<()> {
+        let Some(topic) = one_run(leases.iter().map(|lease| &lease.topic))? else { return Ok(()) };
+        let call = self.once(script!("release"), &topic.run);
+        refused(&self.ask(with_leases(call, leases)).await?, topic, leases)
+    }
+
+    async fn commit(&self, done: Vec<(Lease, Done)>, next: Vec<(Topic, Item)>) -> Result<()> {
+        let topics = done.iter().map(|(lease, _)| &lease.topic).chain(next.iter().map(|(topic, _)| topic));
+        let Some(topic) = one_run(topics)?.cloned() else { return Ok(()) };
+        let mut call = self.once(script!("commit"), &topic.run).arg(self.deliveries()).arg(done.len().to_string());
+        for (lease, done) in &done {
+            let (what, reason) = match done {
+                Done::Moved => ("moved", ""),
+                Done::Dropped(reason) => ("dropped", reason.as_str()),
+                Done::Retry(reason) => ("retry", reason.as_str()),
+            };
+            call = with_leases(call, [lease]).arg(what).arg(reason);
+        }
+        let mut outputs: BTreeMap<Topic, Vec<Item>> = BTreeMap::new();
+        for (topic, item) in next {
+            outputs.entry(topic).or_default().push(item);
+        }
+        for (topic, items) in &outputs {
+            let capacity = self.settings.capacity_of(&topic.name).to_string();
+            call = with_items(call.arg(topic.name.as_str()).arg(capacity).arg(items.len().to_string()), items);
+        }
+        let leases: Vec<Lease> = done.into_iter().map(|(lease, _)| lease).collect();
+        refused(&self.ask(call).await?, &topic, &leases)
+    }
+
+    async fn fence(&self, topic: &Topic) -> Result<Fence> {
+        let call = self.call(script!("fence"), &topic.run).arg(topic.name.as_str());
+        Ok(Fence(self.ask(call).await?.number(1)?))
+    }
+
+    async fn assign(&self, topic: &Topic, leases: Vec<Lease>, manifest: StepManifest, fence: Fence) -> Result<()> {
+        if let Some(lease) = leases.iter().find(|lease| lease.topic != *topic) {
+            let (found, expected) = (lease.topic.clone(), topic.clone());
+            return Err(Error::WrongTopic { id: lease.id, found, expected });
+        }
+        let call = self.once(script!("assign"), &topic.run).arg(topic.name.as_str());
+        let call = call.arg(fence.0.to_string()).arg(manifest.step.to_string()).arg(manifest.body);
+        let reply = self.ask(with_leases(call, &leases)).await?;
+        step_refused(&reply, topic, (fence, manifest.step), &leases)
+    }
+
+    async fn assigned(&self, topic: &Topic, from_step: u64) -> Result<Vec<AssignedStep>> {
+        let call = self.call(script!("assigned"), &topic.run).arg(topic.name.as_str()).arg(from_step.to_string());
+        let reply = self.ask(call).await?;
+        let step = |row: Reply| {
+            let manifest = StepManifest { step: row.number(0)?, body: row.bytes(1)?.to_vec() };
+            Ok(AssignedStep { manifest, items: items(topic, &row, 2)? })
+        };
+        reply.rows(1).map(step).collect()
+    }
+
+    async fn retire(&self, topic: &Topic, through_step: u64, keep_from_step: u64, fence: Fence) -> Result<()> {
+        let call = self.call(script!("retire"), &topic.run).arg(topic.name.as_str()).arg(fence.0.to_string());
+        let reply = self.ask(call.arg(through_step.to_string()).arg(keep_from_step.to_string())).await?;
+        step_refused(&reply, topic, (fence, through_step), &[])
+    }
+
+    async fn kept(&self, topic: &Topic) -> Result<Vec<(u64, Item)>> {
+        let reply = self.ask(self.call(script!("kept"), &topic.run).arg(topic.name.as_str())).await?;
+        let mut kept = Vec::new();
+        for row in reply.rows(1) {
+            let step = row.number(0)?;
+            kept.extend(items(topic, &row, 1)?.into_iter().map(|item| (step, item)));
+        }
+        Ok(kept)
+    }
+
+    async fn dead(&self, topic: &Topic) -> Result<Vec<DeadLetter>> {
+        let reply = self.ask(self.call(script!("dead"), &topic.run).arg(topic.name.as_str())).await?;
+        let letter = |row: Reply| {
+            let (deliveries, reason) = (row.number(0)? as u32, row.text(1)?.to_owned());
+            Ok(DeadLetter { item: item(topic, &row, 2)?, reason, deliveries })
+        };
+        reply.rows(1).map(letter).collect()
+    }
+
+    async fn requeue(&self, topic: &Topic, ids: &[RecordId]) -> Result<()> {
+        let mut call = self.once(script!("requeue"), &topic.run).arg(topic.name.as_str());
+        for id in ids {
+            call = call.arg(id.as_bytes().as_slice());
+        }
+        let reply = self.ask(call).await?;
+        match (reply.status(), reply.number(1).ok().and_then(|at| ids.get(at as usize))) {
+            ("not_dead", Some(id)) => Err(Error::NotDead { topic: topic.clone(), id: *id }),
+            _ => refused(&reply, topic, &[]),
+        }
+    }
+
+    async fn stats(&self, run: &RunId) -> Result<QueueStats> {
+        let reply = self.ask(self.call(script!("stats"), run)).await?;
+        let mut stats = QueueStats::default();
+        for row in reply.rows(1) {
+            let name = TopicName::new(row.text(0)?)?;
+            let capacity = self.settings.capacity_of(&name);
+            stats.topics.insert(name, TopicStats { capacity, ..topic_stats(&row)? });
+        }
+        Ok(stats)
+    }
+
+    async fn wait_for_room(&self, topic: &Topic, items: usize, wait: Duration) -> Result<bool> {
+        let deadline = self.now().saturating_add(wait);
+        loop {
+            let mut changed = std::pin::pin!(self.link.changed());
+            changed.as_mut().enable();
+            let waiting = self.waiting(topic).await?;
+            if waiting == 0 || waiting.saturating_add(items as u64) <= self.settings.capacity_of(&topic.name) {
+                return Ok(true);
+            }
+            if self.now() >= deadline {
+                return Ok(false);
+            }
+            self.sleep(changed, deadline).await;
+        }
+    }
+}
+
+/// Reads a topic's accounts.
+fn topic_stats(row: &Reply) -> Result<TopicStats> {
+    let counters = row.map(1)?;
+    let counter = |name: &str| counters.get(name).copied().unwrap_or_default();
+    let mut stats = TopicStats {
+        put: counter("put"),
+        duplicates: counter("duplicates"),
+        finished: counter("finished"),
+        expired: counter("expired"),
+        retried: counter("retried"),
+        dropped: row.map(2)?,
+        waiting: row.number(3)?,
+        leased: row.number(4)?,
+        assigned: row.number(5)?,
+        kept: row.number(6)?,
+        ..TopicStats::default()
+    };
+    // A dead letter is "deliveries:reason", a lease "token:holder".
+    let after_colon = |list: Reply, into: &mut BTreeMap<String, u64>| -> Result<()> {
+        for index in 0..list.len() {
+            let name = list.text(index)?.split_once(':').map_or("", |(_, name)| name);
+            *into.entry(name.to_owned()).or_default() += 1;
+        }
+        Ok(())
+    };
+    after_colon(row.list(7)?, &mut stats.dead)?;
+    after_colon(row.list(8)?, &mut stats.holders)?;
+    Ok(stats)
+}

@@ -1,0 +1,2 @@
+-- time, topic.
+return {'ok', waiting(ARGV[2])}

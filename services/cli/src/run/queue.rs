@@ -1,0 +1,68 @@
+//! Where a run's records wait: a file in its output folder, or a Redis that the command line names.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use joust_core::RunId;
+use joust_queue::{Queue, RedisConfig, Settings, open_embedded, open_redis};
+
+use crate::args::QueueArgs;
+
+/// How long work on a Redis stays with a process that is gone; one that lives renews its leases three times meanwhile.
+const LEASE: Duration = Duration::from_secs(6);
+
+impl QueueArgs {
+    /// Returns where the Redis is and how to get in, if the queue is on one.
+    pub fn redis(&self) -> Option<RedisConfig> {
+        let config = RedisConfig {
+            password_file: self.redis_password_file.clone(),
+            ca: self.redis_ca.clone(),
+            allow_unsafe: self.redis_allow_unsafe,
+            ..RedisConfig::new(self.redis.as_ref()?)
+        };
+        Some(config)
+    }
+}
+
+/// Opens a run's queue.
+///
+/// # Errors
+/// A file or a server that cannot be used, or a server that holds records of another run of this name.
+pub async fn open(args: &QueueArgs, run: &RunId, (dir, resume): (&Path, bool)) -> anyhow::Result<Arc<dyn Queue>> {
+    match args.redis() {
+        // One process holds the queue's file alone: leases only tell its own tasks apart, and end with it.
+        None => {
+            let settings = Settings { lease: Duration::from_secs(3600), ..Settings::default() };
+            Ok(open_embedded(&dir.join("queue.redb"), settings)?)
+        }
+        // A kill makes suspects of all that was leased, and here it looks like a lease that ran out.
+        Some(config) => {
+            let settings = Settings { lease: LEASE, max_deliveries: 20, ..Settings::default() };
+            let queue = open_redis(&config, settings, None).await?;
+            let known = !queue.stats(run).await?.topics.is_empty();
+            ensure!(
+                resume || !known,
+                "redis at {} holds records of a run {:?} already; set another name, or take another database of the server",
+                config.server(),
+                run.to_string()
+            );
+            Ok(queue)
+        }
+    }
+}
+
+/// Holds an output folder for one process at a time.
+///
+/// # Errors
+/// A folder that another process holds.
+pub fn lock(dir: &Path) -> anyhow::Result<fs::File> {
+    let path = dir.join(".lock");
+    let file = fs::File::create(&path).with_context(|| format!("failed to write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => {
+            bail!("output folder {} is in use by another process; stop that run first", dir.display())
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("failed to lock {}", path.display())),
+    }
+}
