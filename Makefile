@@ -57,7 +57,7 @@ lint: libtorch ## Formatting, clippy, documentation with warnings denied, and bu
 bench: build venv ## Print speed beside TRL and Hugging Face, and the bound
 	@cargo bench --quiet --profile dev -p joust-rpc --bench unary
 	@$(VENV)/bin/python scripts/bench.py --bin $(CARGO_TARGET_DIR)/debug
-	@cargo bench --quiet -p joust-queue --bench redis
+	@cargo bench --quiet --profile dev -p joust-queue --bench redis
 
 docs: libtorch ## Build the API documentation into the target folder
 	@cargo doc --workspace --no-deps
