@@ -385,15 +385,14 @@ impl RewardFile {
     /// Checks that what only a loss of users reads is set for one.
     fn check_users(&self, found: &mut Problems<'_>) {
         let (loss, usual) = (&self.loss, RewardLoss::default());
-        if loss.prototypes == 0 && loss.places != usual.places {
-            found.conflict(
-                "loss.places",
-                &loss.places.to_string(),
-                "only loss.prototypes reads it; write both or none",
-            );
+        if loss.prototypes > 0 || loss.new_users {
+            return;
         }
-        if loss.prototypes == 0 && !loss.new_users && loss.user_learning_rate != usual.user_learning_rate {
-            let reason = "only loss.prototypes and loss.new_users read it; write one of them, or remove it";
+        let reason = "only loss.prototypes and loss.new_users read it; write one of them, or remove it";
+        if loss.places != usual.places {
+            found.conflict("loss.places", &loss.places.to_string(), reason);
+        }
+        if loss.user_learning_rate != usual.user_learning_rate {
             found.conflict("loss.user_learning_rate", &loss.user_learning_rate.to_string(), reason);
         }
     }
