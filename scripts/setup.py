@@ -53,7 +53,7 @@ def provide_redis():
         return
     # Only the program: no service is to start with it.
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1", "SYSTEMD_OFFLINE": "1"}
     install = ["apt-get", "install", "--yes", "--no-install-recommends", "redis-server"]
     for command in (install, ["apt-get", "update"], install):
         if subprocess.run(command, env=environment, **quiet).returncode == 0 and shutil.which("redis-server"):

@@ -1,7 +1,7 @@
 //! A Redis of one's own, on a free port and in a folder, for tests and for a cluster on one machine.
 
 use std::{
-    io,
+    io::{self, Write},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -27,6 +27,23 @@ impl RedisServer {
     /// Returns whether redis-server can be started here.
     pub fn is_installed() -> bool {
         Command::new("redis-server").arg("--version").output().is_ok()
+    }
+
+    /// As [`Self::is_installed`], for a test: where it is not, the test is said to be skipped, past what test harnesses capture.
+    ///
+    /// # Panics
+    /// With `JOUST_NO_SKIPS` set, where it is not installed.
+    pub fn is_there_for(test: &str) -> bool {
+        let there = Self::is_installed();
+        assert!(
+            there || std::env::var_os("JOUST_NO_SKIPS").is_none(),
+            "redis-server is not installed (apt-get install redis-server)"
+        );
+        if !there {
+            // A closed standard error is no reason to fail.
+            let _ = writeln!(io::stderr(), "redis: 1 skipped: {test} (redis-server is not installed)");
+        }
+        there
     }
 
     /// Starts a server that persists into a folder, with more options as on its command line, and waits until it listens.
@@ -80,7 +97,7 @@ impl RedisServer {
                     self.port
                 )));
             }
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(1)); // between two tries
         }
         Ok(())
     }

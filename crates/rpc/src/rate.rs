@@ -34,13 +34,21 @@ impl Rates {
             *level -= 1.0;
             return Ok(());
         }
-        Err(Duration::from_secs_f64((1.0 - *level) / self.calls_per_s))
+        // A rate of nearly nothing has no better answer than "much later".
+        Err(Duration::from_secs_f64(((1.0 - *level) / self.calls_per_s).min(3600.0)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_of_nothing_is_asked_for_much_later() {
+        let (rates, now) = (Rates::new(0.0, 1), Instant::now());
+        assert_eq!(rates.take("a", now), Ok(()));
+        assert_eq!(rates.take("a", now), Err(Duration::from_secs(3600)));
+    }
 
     #[test]
     fn a_bucket_empties_and_refills() {

@@ -7,9 +7,9 @@ use joust_losses::{PairLoss, TopK, entanglement, idealised_margin, top_k};
 use joust_model::{Llama, SequenceBatch};
 use joust_torch::Sink;
 use parking_lot::Mutex;
-use tch::Kind;
+use tch::{Kind, Tensor};
 
-use crate::{Objective, Prepared, Result, StepMetrics, Trainer, trainer::Known};
+use crate::{Objective, Prepared, Result, StepMetrics, Trainer, sums::Sums, trainer::Known};
 
 /// Tokens of the top-k figures, as in the paper.
 const TOP_K: i64 = 10;
@@ -117,4 +117,16 @@ fn ranking(loss: &PairLoss, batch: &[Prepared], sums: &[f64], metrics: &mut Step
         idealised_margin(alpha, beta, sum(&p.known[0]) - sum(&p.known[1])) > 0.0
     };
     metrics.insert("diagnostics/idealised_accuracy".into(), share(&ideal));
+}
+
+/// Measures how far the policy is from the one that sampled: KL(behavior ‖ policy) in nats a token, by `e^d − 1 − d` with d = log π − log of the
+/// probability that the token was sampled with (Schulman's k3, <http://joschu.net/blog/kl-approx.html>).
+pub(crate) fn mismatch(batch: &[Prepared], logprobs: &Tensor, sums: &mut Sums) {
+    let answers = || batch.iter().flat_map(|prepared| &prepared.example.answers);
+    if answers().any(|answer| answer.behavior_logprobs.len() != answer.token_ids.len()) {
+        return; // given, not sampled
+    }
+    let behavior: Vec<f32> = answers().flat_map(|answer| answer.behavior_logprobs.iter().copied()).collect();
+    let apart = logprobs.detach() - Tensor::from_slice(&behavior).to_device(logprobs.device());
+    sums.add("sampling/mismatch_kl", &(apart.expm1() - apart));
 }

@@ -12,6 +12,7 @@ use crate::{
     Error, Master, Ranks, Reasons, Result, Update,
     background::Background,
     coupling::{Coupled, couple},
+    diagnose::mismatch,
     gradient, list,
     masks::{Masked, Traces},
     pair,
@@ -488,16 +489,4 @@ impl Trainer {
         loss.backward();
         self.accumulate_reasons(batch, (number, totals), sums)
     }
-}
-
-/// Measures how far the policy is from the one that sampled: KL(behavior ‖ policy) in nats a token, by `e^d − 1 − d` with d = log π − log of the
-/// probability that the token was sampled with (Schulman's k3, <http://joschu.net/blog/kl-approx.html>).
-fn mismatch(batch: &[Prepared], logprobs: &Tensor, sums: &mut Sums) {
-    let answers = || batch.iter().flat_map(|prepared| &prepared.example.answers);
-    if answers().any(|answer| answer.behavior_logprobs.len() != answer.token_ids.len()) {
-        return; // given, not sampled
-    }
-    let behavior: Vec<f32> = answers().flat_map(|answer| answer.behavior_logprobs.iter().copied()).collect();
-    let apart = logprobs.detach() - Tensor::from_slice(&behavior).to_device(logprobs.device());
-    sums.add("sampling/mismatch_kl", &(apart.expm1() - apart));
 }

@@ -27,6 +27,8 @@ use tokio::{
 use super::{Remote, Reply};
 use crate::{Clock, Error, Queue, Result, Settings, remote::server};
 
+/// Longest patience: scripts remember what they did for twice as long.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest wait for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// First pause before a call is made again; each later one is twice as long, up to [`LONGEST`].
@@ -44,7 +46,7 @@ pub struct RedisConfig {
     pub ca: Option<PathBuf>,
     /// Whether a server that evicts or does not persist is good enough, as in a test.
     pub allow_unsafe: bool,
-    /// How long a call is made again while the server is away, before it fails.
+    /// How long a call is made again while the server is away, before it fails; at most a minute, since what was done is remembered for two.
     pub patience: Duration,
 }
 
@@ -84,6 +86,10 @@ pub async fn open_redis(
     clock: Option<Arc<dyn Clock>>,
 ) -> Result<Arc<dyn Queue>> {
     settings.check()?;
+    if config.patience > PATIENCE {
+        let value = format!("{} s", config.patience.as_secs_f64());
+        return Err(Error::Setting { name: "patience".into(), value, want: "at most 60 s" });
+    }
     let link = Link::open(config).await?;
     if !config.allow_unsafe {
         server::check(&link.server, &link.info().await?)?;

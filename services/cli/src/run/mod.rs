@@ -40,10 +40,16 @@ pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let dir = resolved.run.output.dir.clone();
-    let server = args.queue.redis().map(|config| config.server());
+    // A server that cannot be used leaves the folder untouched.
+    let redis = args.queue.redis();
+    let remote = match &redis {
+        Some(config) => Some(queue::connect(config, &resolved.run.name, args.resume).await?),
+        None => None,
+    };
+    let server = redis.map(|config| config.server());
     folder::claim(&resolved, (&parts.fingerprint, server.as_deref()), args.resume)?;
     let _lock = queue::lock(&dir)?;
-    let queue = queue::open(&args.queue, &resolved.run.name, (&dir, args.resume)).await?;
+    let queue = remote.map_or_else(|| queue::in_folder(&dir), Ok)?;
     let shutdown = Shutdown::default();
     stop_on_signal(shutdown.clone());
     let (ended, state) = roles::run(&resolved, parts, queue, shutdown).await?;

@@ -24,31 +24,32 @@ impl QueueArgs {
     }
 }
 
-/// Opens a run's queue.
+/// Opens the queue in a run's folder.
 ///
 /// # Errors
-/// A file or a server that cannot be used, or a server that holds records of another run of this name.
-pub async fn open(args: &QueueArgs, run: &RunId, (dir, resume): (&Path, bool)) -> anyhow::Result<Arc<dyn Queue>> {
-    match args.redis() {
-        // One process holds the queue's file alone: leases only tell its own tasks apart, and end with it.
-        None => {
-            let settings = Settings { lease: Duration::from_secs(3600), ..Settings::default() };
-            Ok(open_embedded(&dir.join("queue.redb"), settings)?)
-        }
-        // A kill makes suspects of all that was leased, and here it looks like a lease that ran out.
-        Some(config) => {
-            let settings = Settings { lease: LEASE, max_deliveries: 20, ..Settings::default() };
-            let queue = open_redis(&config, settings, None).await?;
-            let known = !queue.stats(run).await?.topics.is_empty();
-            ensure!(
-                resume || !known,
-                "redis at {} holds records of a run {:?} already; set another name, or take another database of the server",
-                config.server(),
-                run.to_string()
-            );
-            Ok(queue)
-        }
-    }
+/// A file that cannot be used.
+pub fn in_folder(dir: &Path) -> anyhow::Result<Arc<dyn Queue>> {
+    // One process holds the queue's file alone: leases only tell its own tasks apart, and end with it.
+    let settings = Settings { lease: Duration::from_secs(3600), ..Settings::default() };
+    Ok(open_embedded(&dir.join("queue.redb"), settings)?)
+}
+
+/// Opens a run's queue on a Redis.
+///
+/// # Errors
+/// A server that cannot be used, or that holds records of a run of this name which is not resumed.
+pub async fn connect(config: &RedisConfig, run: &RunId, resume: bool) -> anyhow::Result<Arc<dyn Queue>> {
+    // A process that was killed looks like one that was slow, so that more deliveries than usual are no sign of poison.
+    let settings = Settings { lease: LEASE, max_deliveries: 20, ..Settings::default() };
+    let queue = open_redis(config, settings, None).await?;
+    ensure!(
+        resume || queue.stats(run).await?.topics.is_empty(),
+        "redis at {} holds records of a run {:?} already; add --resume to go on with it, set another name, or take another \
+         database of the server",
+        config.server(),
+        run.to_string()
+    );
+    Ok(queue)
 }
 
 /// Holds an output folder for one process at a time.

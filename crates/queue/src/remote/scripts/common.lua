@@ -128,4 +128,5 @@ end
 -- An operation whose answer was lost is asked for again under the same name.
 local function done_before(operation) return redis.call('GET', run .. ':done:' .. operation) end
 
-local function remember(operation, answer) redis.call('SET', run .. ':done:' .. operation, answer, 'EX', 600) end
+-- Longer than a client has patience.
+local function remember(operation, answer) redis.call('SET', run .. ':done:' .. operation, answer, 'EX', 120) end
