@@ -54,6 +54,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/joust.coordinator.v1.CoordinatorService/RequeueDeadLetters", Access::Token(Scope::Admin)),
     ("/joust.coordinator.v1.CoordinatorService/RegisterWorker", Access::Token(Scope::Worker)),
     ("/joust.coordinator.v1.CoordinatorService/Heartbeat", Access::Token(Scope::Worker)),
+    ("/joust.coordinator.v1.CoordinatorService/ListWorkers", Access::Token(Scope::Read)),
 ];
 
 /// Returns what the method at `path` needs; a method that the table does not know needs [`Scope::Admin`].

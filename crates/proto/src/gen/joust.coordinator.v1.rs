@@ -284,6 +284,9 @@ pub struct Run {
     /// Run that it was forked from; empty for none.
     #[prost(string, tag = "10")]
     pub forked_from: ::prost::alloc::string::String,
+    /// Whether steps are called for by TrainStep instead of being fed from the queue.
+    #[prost(bool, tag = "11")]
+    pub by_hand: bool,
 }
 /// A run to make.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -300,6 +303,9 @@ pub struct CreateRunRequest {
     /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "4")]
     pub idempotency_key: ::prost::alloc::string::String,
+    /// Whether steps are called for by TrainStep instead of being fed from the queue.
+    #[prost(bool, tag = "5")]
+    pub by_hand: bool,
 }
 /// The run that was made.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -685,6 +691,9 @@ pub struct Assignment {
     /// Generation of the learner group.
     #[prost(uint64, tag = "5")]
     pub generation: u64,
+    /// Whether steps are called for by TrainStep instead of being fed from the queue.
+    #[prost(bool, tag = "6")]
+    pub by_hand: bool,
 }
 /// The lease goes on.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -695,6 +704,45 @@ pub struct HeartbeatResponse {
     /// All that the worker is to do from now on.
     #[prost(message, repeated, tag = "2")]
     pub assignments: ::prost::alloc::vec::Vec<Assignment>,
+}
+/// Asks for workers.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListWorkersRequest {
+    /// Role that is meant; unspecified: all.
+    #[prost(enumeration = "Role", tag = "1")]
+    pub role: i32,
+    /// Run that they serve; empty: any.
+    #[prost(string, tag = "2")]
+    pub run_id: ::prost::alloc::string::String,
+}
+/// A worker whose lease holds.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Member {
+    /// Its stable name.
+    #[prost(string, tag = "1")]
+    pub worker: ::prost::alloc::string::String,
+    /// What it does.
+    #[prost(enumeration = "Role", tag = "2")]
+    pub role: i32,
+    /// Where it is reached, as a URI with host and port.
+    #[prost(string, tag = "3")]
+    pub address: ::prost::alloc::string::String,
+    /// Whether it takes no more work.
+    #[prost(bool, tag = "4")]
+    pub draining: bool,
+    /// Names of the runs that it serves.
+    #[prost(string, repeated, tag = "5")]
+    pub run_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How far it is with each.
+    #[prost(message, repeated, tag = "6")]
+    pub progress: ::prost::alloc::vec::Vec<WorkerProgress>,
+}
+/// The workers.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListWorkersResponse {
+    /// The workers by name.
+    #[prost(message, repeated, tag = "1")]
+    pub workers: ::prost::alloc::vec::Vec<Member>,
 }
 /// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1323,6 +1371,36 @@ pub mod coordinator_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Lists the workers whose lease holds.
+        pub async fn list_workers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListWorkersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListWorkersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/joust.coordinator.v1.CoordinatorService/ListWorkers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "joust.coordinator.v1.CoordinatorService",
+                        "ListWorkers",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1472,6 +1550,14 @@ pub mod coordinator_service_server {
             request: tonic::Request<super::HeartbeatRequest>,
         ) -> std::result::Result<
             tonic::Response<super::HeartbeatResponse>,
+            tonic::Status,
+        >;
+        /// Lists the workers whose lease holds.
+        async fn list_workers(
+            &self,
+            request: tonic::Request<super::ListWorkersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListWorkersResponse>,
             tonic::Status,
         >;
     }
@@ -2317,6 +2403,52 @@ pub mod coordinator_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HeartbeatSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/joust.coordinator.v1.CoordinatorService/ListWorkers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListWorkersSvc<T: CoordinatorService>(pub Arc<T>);
+                    impl<
+                        T: CoordinatorService,
+                    > tonic::server::UnaryService<super::ListWorkersRequest>
+                    for ListWorkersSvc<T> {
+                        type Response = super::ListWorkersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListWorkersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CoordinatorService>::list_workers(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListWorkersSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
