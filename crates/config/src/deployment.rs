@@ -51,6 +51,10 @@ pub struct QueueBackend {
     pub kind: QueueKind,
     /// Address of `redis`, for example `redis://queue:6379`; a password belongs into `auth.redis_password_file`.
     pub url: Option<String>,
+    /// PEM file of the authority that signed the certificate of `redis`; the machine's own authorities without one.
+    pub ca: Option<PathBuf>,
+    /// Whether a Redis that evicts or does not persist is good enough.
+    pub allow_unsafe: bool,
 }
 
 /// The queue's backends.
@@ -80,26 +84,30 @@ pub struct Listen {
     pub learner: Option<String>,
     /// HTTP with metrics and health.
     pub metrics: Option<String>,
+    /// Host under which others reach this process, where it is not the one that it listens on.
+    pub advertise: Option<String>,
 }
 
 /// Addresses to call, as URLs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Connect {
-    /// The coordinator.
+    /// The coordinator; it tells workers where the learner of a run is.
     pub coordinator: Option<String>,
-    /// The learner, for weights.
-    pub learner: Option<String>,
 }
 
 /// Files of keys and certificates in PEM; none of them means plain connections.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
-    /// Certificate that this process shows; needs `key`.
+    /// Certificate that this process shows to its callers; needs `key`.
     pub cert: Option<PathBuf>,
     /// Private key of `cert`.
     pub key: Option<PathBuf>,
+    /// Certificate that this process shows to those that it calls; needs `client_key`.
+    pub client_cert: Option<PathBuf>,
+    /// Private key of `client_cert`.
+    pub client_key: Option<PathBuf>,
     /// Certificates that signed the others'.
     pub ca: Option<PathBuf>,
     /// Whether callers must show a certificate signed by `ca`.
@@ -159,8 +167,12 @@ pub struct Threads {
 pub struct Folders {
     /// Models fetched from elsewhere.
     pub cache: Option<PathBuf>,
-    /// Published weights, shared between machines; none sends them over gRPC.
-    pub weights: Option<PathBuf>,
+    /// Folders below which all paths of submitted runs must lie; the first is what relative ones start from.
+    pub roots: Vec<PathBuf>,
+    /// Output of submitted runs, a folder each; learners of one deployment share it.
+    pub runs: Option<PathBuf>,
+    /// What the coordinator remembers of runs.
+    pub state: Option<PathBuf>,
 }
 
 /// Logs and traces.
@@ -209,10 +221,14 @@ impl ConfigFile for Deployment {
     const OUTSIDE_HASH: &'static [&'static str] = &[];
 
     fn inputs(&mut self) -> Vec<&mut PathBuf> {
-        let tls = [self.tls.cert.as_mut(), self.tls.key.as_mut(), self.tls.ca.as_mut()];
+        let tls = &mut self.tls;
+        let tls = [&mut tls.cert, &mut tls.key, &mut tls.client_cert, &mut tls.client_key, &mut tls.ca];
+        let tls = tls.into_iter().map(Option::as_mut).chain([self.queue.ca.as_mut()]);
         let auth =
             [self.auth.tokens_file.as_mut(), self.auth.token_file.as_mut(), self.auth.redis_password_file.as_mut()];
-        tls.into_iter().chain(auth).flatten().collect()
+        let folders = [self.folders.cache.as_mut(), self.folders.runs.as_mut(), self.folders.state.as_mut()];
+        let all = tls.chain(auth).chain(folders);
+        all.flatten().chain(&mut self.folders.roots).collect()
     }
 
     fn problems(&self, place: &dyn Fn(&str) -> String) -> Vec<Error> {
@@ -228,6 +244,10 @@ impl ConfigFile for Deployment {
         }
         if self.tls.cert.is_some() != self.tls.key.is_some() {
             found.conflict("tls", "a table", "tls.cert and tls.key belong together; write both or none");
+        }
+        if self.tls.client_cert.is_some() != self.tls.client_key.is_some() {
+            let fix = "tls.client_cert and tls.client_key belong together; write both or none";
+            found.conflict("tls", "a table", fix);
         }
         if self.tls.require_client && self.tls.ca.is_none() {
             found.conflict("tls.require_client", "true", "it needs tls.ca to check the callers' certificates against");

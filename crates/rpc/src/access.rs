@@ -52,6 +52,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/joust.coordinator.v1.CoordinatorService/ExportExamples", Access::Token(Scope::Read)),
     ("/joust.coordinator.v1.CoordinatorService/ListDeadLetters", Access::Token(Scope::Read)),
     ("/joust.coordinator.v1.CoordinatorService/RequeueDeadLetters", Access::Token(Scope::Admin)),
+    ("/joust.coordinator.v1.CoordinatorService/GetQueueStats", Access::Token(Scope::Read)),
     ("/joust.coordinator.v1.CoordinatorService/RegisterWorker", Access::Token(Scope::Worker)),
     ("/joust.coordinator.v1.CoordinatorService/Heartbeat", Access::Token(Scope::Worker)),
     ("/joust.coordinator.v1.CoordinatorService/ListWorkers", Access::Token(Scope::Read)),

@@ -26,6 +26,9 @@ pub enum Error {
     /// An address is not one.
     #[error("address {0:?} is not valid: expected http://HOST:PORT, or https://HOST:PORT with TLS")]
     Address(String),
+    /// The deployment file lacks something.
+    #[error("deployment file: {0}")]
+    Deployment(String),
     /// Certificates cannot be made.
     #[error("cannot make certificates: {0}")]
     Certificates(#[from] rcgen::Error),

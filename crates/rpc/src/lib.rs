@@ -9,6 +9,7 @@ mod border;
 mod caller;
 pub mod certs;
 mod deadline;
+pub mod deploy;
 mod error;
 mod guarded;
 mod rate;

@@ -139,6 +139,7 @@ fn deployment_files_are_checked() {
         (vec!["queue.kind=redis"], "write queue.url"),
         (vec!["queue.url=redis://x"], "only queue.kind = \"redis\" has an address"),
         (vec!["tls.cert=a"], "tls.cert and tls.key belong together"),
+        (vec!["tls.client_key=a"], "tls.client_cert and tls.client_key belong together"),
         (vec!["tls.require_client=true"], "it needs tls.ca"),
         (vec!["device.kind=cpu", "device.indices=[0]"], "the CPU has no index"),
         (vec!["listen.judge=:80"], "an address is host:port"),

@@ -204,6 +204,63 @@ pub struct RequeueDeadLettersResponse {
     #[prost(uint64, tag = "1")]
     pub requeued: u64,
 }
+/// Asks for a run's accounts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetQueueStatsRequest {
+    /// Name of the run.
+    #[prost(string, tag = "1")]
+    pub run_id: ::prost::alloc::string::String,
+}
+/// The accounts of one topic, in items: put is the sum of waiting, leased, assigned, finished, dropped and dead.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TopicStats {
+    /// Name of the topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// Items taken in, each id once.
+    #[prost(uint64, tag = "2")]
+    pub put: u64,
+    /// Items refused because their id was known.
+    #[prost(uint64, tag = "3")]
+    pub duplicates: u64,
+    /// Items that wait to be taken.
+    #[prost(uint64, tag = "4")]
+    pub waiting: u64,
+    /// Items in a worker's hands.
+    #[prost(uint64, tag = "5")]
+    pub leased: u64,
+    /// Items of steps that no checkpoint covers yet.
+    #[prost(uint64, tag = "6")]
+    pub assigned: u64,
+    /// Items that moved on, or whose step a checkpoint covers.
+    #[prost(uint64, tag = "7")]
+    pub finished: u64,
+    /// Items that ended for a reason, by reason.
+    #[prost(btree_map = "string, uint64", tag = "8")]
+    pub dropped: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        u64,
+    >,
+    /// Dead letters by reason.
+    #[prost(btree_map = "string, uint64", tag = "9")]
+    pub dead: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, u64>,
+    /// Leases that ran out and were recovered.
+    #[prost(uint64, tag = "10")]
+    pub expired: u64,
+    /// Items given back to be tried again.
+    #[prost(uint64, tag = "11")]
+    pub retried: u64,
+    /// Items that may wait.
+    #[prost(uint64, tag = "12")]
+    pub capacity: u64,
+}
+/// The accounts of a run.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetQueueStatsResponse {
+    /// Each topic that was ever used.
+    #[prost(message, repeated, tag = "1")]
+    pub topics: ::prost::alloc::vec::Vec<TopicStats>,
+}
 /// What a person preferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -306,6 +363,9 @@ pub struct CreateRunRequest {
     /// Whether steps are called for by TrainStep instead of being fed from the queue.
     #[prost(bool, tag = "5")]
     pub by_hand: bool,
+    /// Folder that relative paths of the file start from, below one of the roots; empty: the first root; at most 4096 bytes.
+    #[prost(string, tag = "6")]
+    pub folder: ::prost::alloc::string::String,
 }
 /// The run that was made.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -656,6 +716,44 @@ pub struct WorkerProgress {
     /// Items that it finished since it was registered, in records of its topic.
     #[prost(uint64, tag = "5")]
     pub finished: u64,
+    /// Why a learner ended the run: finished, stopped, max_kl, patience or budget; empty while it trains.
+    #[prost(string, tag = "6")]
+    pub ended: ::prost::alloc::string::String,
+    /// Why a learner cannot train the run; empty while it can.
+    #[prost(string, tag = "7")]
+    pub failed: ::prost::alloc::string::String,
+}
+/// Something that a learner tells about a run.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LearnerEvent {
+    /// The run.
+    #[prost(string, tag = "1")]
+    pub run_id: ::prost::alloc::string::String,
+    /// Place among the events of this start of the learner, from 1: what came before is known and is not told twice.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// What happened.
+    #[prost(oneof = "learner_event::Event", tags = "3, 4, 5, 6")]
+    pub event: ::core::option::Option<learner_event::Event>,
+}
+/// Nested message and enum types in `LearnerEvent`.
+pub mod learner_event {
+    /// What happened.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Event {
+        /// A finished step.
+        #[prost(message, tag = "3")]
+        Step(super::StepEvent),
+        /// A finished evaluation.
+        #[prost(message, tag = "4")]
+        Evaluation(super::EvaluationEvent),
+        /// A durable checkpoint.
+        #[prost(message, tag = "5")]
+        Checkpoint(super::CheckpointEvent),
+        /// What was published.
+        #[prost(message, tag = "6")]
+        Models(super::super::super::common::v1::ModelSet),
+    }
 }
 /// A sign of life.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -672,6 +770,9 @@ pub struct HeartbeatRequest {
     /// Whether it takes no more work.
     #[prost(bool, tag = "4")]
     pub draining: bool,
+    /// What a learner tells, in order; at most 4096 events. Those that were told before are left out.
+    #[prost(message, repeated, tag = "5")]
+    pub events: ::prost::alloc::vec::Vec<LearnerEvent>,
 }
 /// A run that a worker serves.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -694,6 +795,9 @@ pub struct Assignment {
     /// Whether steps are called for by TrainStep instead of being fed from the queue.
     #[prost(bool, tag = "6")]
     pub by_hand: bool,
+    /// Whether its learner ends after the step under way.
+    #[prost(bool, tag = "7")]
+    pub stopping: bool,
 }
 /// The lease goes on.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1311,6 +1415,36 @@ pub mod coordinator_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Returns the accounts of a run's topics.
+        pub async fn get_queue_stats(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetQueueStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetQueueStatsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/joust.coordinator.v1.CoordinatorService/GetQueueStats",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "joust.coordinator.v1.CoordinatorService",
+                        "GetQueueStats",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Makes a worker a member, with a lease.
         pub async fn register_worker(
             &mut self,
@@ -1534,6 +1668,14 @@ pub mod coordinator_service_server {
             request: tonic::Request<super::RequeueDeadLettersRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RequeueDeadLettersResponse>,
+            tonic::Status,
+        >;
+        /// Returns the accounts of a run's topics.
+        async fn get_queue_stats(
+            &self,
+            request: tonic::Request<super::GetQueueStatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetQueueStatsResponse>,
             tonic::Status,
         >;
         /// Makes a worker a member, with a lease.
@@ -2312,6 +2454,52 @@ pub mod coordinator_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RequeueDeadLettersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/joust.coordinator.v1.CoordinatorService/GetQueueStats" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetQueueStatsSvc<T: CoordinatorService>(pub Arc<T>);
+                    impl<
+                        T: CoordinatorService,
+                    > tonic::server::UnaryService<super::GetQueueStatsRequest>
+                    for GetQueueStatsSvc<T> {
+                        type Response = super::GetQueueStatsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetQueueStatsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CoordinatorService>::get_queue_stats(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetQueueStatsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

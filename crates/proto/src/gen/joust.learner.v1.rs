@@ -218,6 +218,8 @@ pub enum ModelPart {
     Ema = 3,
     /// An earlier policy.
     Past = 4,
+    /// The weights that the run began with, whole and without an adapter, with configuration and tokenizer.
+    Initial = 5,
 }
 impl ModelPart {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -231,6 +233,7 @@ impl ModelPart {
             Self::Reference => "MODEL_PART_REFERENCE",
             Self::Ema => "MODEL_PART_EMA",
             Self::Past => "MODEL_PART_PAST",
+            Self::Initial => "MODEL_PART_INITIAL",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -241,6 +244,7 @@ impl ModelPart {
             "MODEL_PART_REFERENCE" => Some(Self::Reference),
             "MODEL_PART_EMA" => Some(Self::Ema),
             "MODEL_PART_PAST" => Some(Self::Past),
+            "MODEL_PART_INITIAL" => Some(Self::Initial),
             _ => None,
         }
     }
