@@ -3,6 +3,7 @@
 use std::net::{IpAddr, ToSocketAddrs};
 
 use joust_config::Deployment;
+use joust_core::Shutdown;
 
 use crate::{Auth, ClientConfig, ClientTls, Error, Result, ServerConfig, ServerTls};
 
@@ -49,6 +50,25 @@ pub fn client_config(deployment: &Deployment, address: &str) -> Result<ClientCon
         }),
     };
     Ok(ClientConfig { tls, token_file: deployment.auth.token_file.clone(), ..config })
+}
+
+/// Stops at the first Ctrl-C or SIGTERM, and ends the process at the second one. Needs a tokio runtime.
+pub fn stop_on_signal(shutdown: Shutdown) {
+    tokio::spawn(async move {
+        signal().await;
+        shutdown.trigger();
+        signal().await;
+        std::process::exit(130);
+    });
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 fn is_loopback(listen: &str) -> bool {

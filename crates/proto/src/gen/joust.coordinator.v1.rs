@@ -722,6 +722,12 @@ pub struct WorkerProgress {
     /// Why a learner cannot train the run; empty while it can.
     #[prost(string, tag = "7")]
     pub failed: ::prost::alloc::string::String,
+    /// Generation of the run that the worker works for, as its assignment says.
+    #[prost(uint64, tag = "8")]
+    pub generation: u64,
+    /// Whether a learner has recovered what the one before left: until then its steps are not believed.
+    #[prost(bool, tag = "9")]
+    pub recovered: bool,
 }
 /// Something that a learner tells about a run.
 #[derive(Clone, PartialEq, ::prost::Message)]

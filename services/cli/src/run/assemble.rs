@@ -1,11 +1,12 @@
 //! Opening everything that a run reads, before anything is written: model, prompts, judges.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use joust_config::{Resolved, RunFile, judge::JudgeConfig};
+use joust_coordinator::prompts::{Reader, read};
 use joust_core::Prompt;
-use joust_data::{OnError, PromptSet, SetOptions, read_prompts};
+use joust_data::PromptSet;
 use joust_engine::SamplingParams;
 use joust_judges::{Judge, build};
 use joust_model::Device;
@@ -14,7 +15,6 @@ use crate::{
     device,
     model::{self, LanguageModel},
     scorer,
-    sft::on_error,
 };
 
 /// The inputs of a run, checked.
@@ -75,22 +75,10 @@ pub fn open(resolved: &Resolved) -> anyhow::Result<Parts> {
         device,
         fingerprint: hasher.finalize().to_hex().to_string(),
         weights_hash,
-        steps: steps(run, prompts.len() as u64)?,
+        steps: joust_coordinator::prompts::steps(run, prompts.len() as u64)?,
         model,
         prompts,
     })
-}
-
-/// Returns the steps of the run: `learner.steps`, or what the epochs give.
-fn steps(run: &RunFile, prompts: u64) -> anyhow::Result<u64> {
-    let per_step = u64::from(run.learner.prompts_per_step);
-    let steps = run.learner.optim.steps.unwrap_or(prompts * u64::from(run.data.epochs) / per_step);
-    ensure!(
-        steps > 0,
-        "{prompts} training prompts x data.epochs = {} are fewer than learner.prompts_per_step = {per_step}; set learner.steps or more epochs",
-        run.data.epochs
-    );
-    Ok(steps)
 }
 
 /// Reads training and held-out prompts.
@@ -98,45 +86,8 @@ fn steps(run: &RunFile, prompts: u64) -> anyhow::Result<u64> {
 /// # Errors
 /// A prompt file that cannot be used.
 pub fn prompts(run: &RunFile, model: &LanguageModel) -> anyhow::Result<PromptSet> {
-    let mode = on_error(run.data.on_error);
-    let read = |path| -> anyhow::Result<Vec<(u64, Prompt)>> {
-        let (prompts, mut skipped) = read_prompts(path, mode)?;
-        let kept = fitting(prompts, path, model, (mode, &mut skipped))?;
-        for (reason, count) in skipped {
-            eprintln!("{}: skipped {count} rows: {reason}", path.display());
-        }
-        ensure!(!kept.is_empty(), "{} holds no prompt that fits the model's context", path.display());
-        Ok(kept)
-    };
-    let eval = run.data.eval_prompts.as_deref().map(read).transpose()?;
-    let options = SetOptions { seed: run.seed, shuffle: run.data.shuffle, eval_fraction: run.data.eval_fraction };
-    Ok(PromptSet::new(read(&run.data.prompts)?, eval, options)?)
-}
-
-/// Leaves prompts that the model can read and answer; others end the reading or are counted.
-fn fitting(
-    prompts: Vec<(u64, Prompt)>,
-    path: &std::path::Path,
-    model: &LanguageModel,
-    (mode, skipped): (OnError, &mut BTreeMap<String, usize>),
-) -> anyhow::Result<Vec<(u64, Prompt)>> {
     let context = model.config.max_position_embeddings as usize;
-    let mut kept = Vec::with_capacity(prompts.len());
-    for (row, prompt) in prompts {
-        let tokens = model.tokenizer.encode_prompt(&prompt)?.len();
-        if tokens > 0 && tokens < context {
-            kept.push((row, prompt));
-            continue;
-        }
-        ensure!(
-            mode == OnError::Skip,
-            "{}:{}: the prompt has {tokens} tokens, the model's context holds {context}; shorten it, or set data.on_error = \"skip\"",
-            path.display(),
-            row + 1
-        );
-        *skipped.entry("the prompt does not fit the context".into()).or_default() += 1;
-    }
-    Ok(kept)
+    read(run, &Reader { tokenizer: &model.tokenizer, context })
 }
 
 /// Returns how the run draws answers.

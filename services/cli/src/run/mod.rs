@@ -4,7 +4,6 @@ mod assemble;
 mod folder;
 mod memory;
 mod observer;
-mod prompts;
 mod queue;
 pub(crate) mod roles;
 pub(crate) mod settings;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use joust_config::{Resolved, RunFile, run::ReferenceKind};
+use joust_coordinator::{Feed, FeedDeps, feed, prompts::PromptStream};
 use joust_core::{ModelSet, Player, Release, Shutdown};
 use joust_engine::{Engine, ModelStore, Published, Snapshot};
 use joust_judges::Ask;
@@ -17,7 +18,6 @@ use tokio::{
 use super::{
     assemble::{Parts, sampling},
     observer::{RunObserver, archive},
-    prompts::PromptStream,
     settings::{annotate, learner_config, rules},
 };
 use crate::{evaluation::Evaluator, rank};
@@ -130,11 +130,11 @@ fn spawn_coordinator(
     (parts, progress): (&Parts, watch::Receiver<Option<joust_core::Progress>>),
     stop: &Shutdown,
 ) {
-    let config = joust_coordinator::Config { run: run.name.clone(), release: stage.release };
+    let config = Feed { run: run.name.clone(), release: stage.release };
     let prompts = Arc::new(PromptStream::new(run.name.clone(), parts.prompts.clone()));
-    let deps = joust_coordinator::Deps { queue: stage.queue.clone(), prompts, progress };
+    let deps = FeedDeps { queue: stage.queue.clone(), prompts, progress };
     let stop = stop.clone();
-    roles.spawn(async move { Ok(joust_coordinator::run(config, deps, stop).await?) });
+    roles.spawn(async move { Ok(feed(config, deps, stop).await?) });
 }
 
 fn spawn_rollout(

@@ -1,0 +1,217 @@
+//! One run as the coordinator knows it.
+
+use joust_core::{ModelSet, Progress, Release, RunId};
+use serde::{Deserialize, Serialize};
+
+use super::WorkerProgress;
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RunState {
+    /// It waits for a learner.
+    Pending,
+    /// It trains.
+    Running,
+    /// It releases no prompts until it is resumed.
+    Paused,
+    /// It finishes the step under way.
+    Draining,
+    /// It ended with its result.
+    Done,
+    /// It ended without one.
+    Failed,
+}
+
+impl RunState {
+    /// Returns the word that users read.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// With its result; why then.
+    Done(String),
+    /// Without; why.
+    Failed(String),
+}
+
+/// A run to make, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewRun {
+    /// Its name.
+    pub id: RunId,
+    /// The resolved run file, TOML, with absolute paths.
+    pub toml: String,
+    /// BLAKE3 of the resolved run file.
+    pub hash: String,
+    /// When prompts may be put.
+    pub release: Release,
+    /// Memory that its models take in a rollout worker, in bytes.
+    pub model_bytes: u64,
+    /// Whether steps are called for by hand.
+    pub by_hand: bool,
+    /// Names the call that makes it.
+    pub key: String,
+    /// The run that it goes on from.
+    pub forked_from: Option<RunId>,
+}
+
+/// The learner of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its name.
+    pub worker: String,
+    /// Names the start of its process.
+    pub start: String,
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its name.
+    pub id: RunId,
+    /// When it was made, in milliseconds since the epoch.
+    pub created_ms: u64,
+    /// The resolved run file, TOML, with absolute paths.
+    pub toml: String,
+    /// BLAKE3 of the resolved run file.
+    pub hash: String,
+    /// Prompts of a step.
+    pub prompts_per_step: u64,
+    /// Steps of the run.
+    pub steps: u64,
+    /// Largest staleness in policy versions.
+    pub max_staleness: u64,
+    /// Steps between publishes.
+    pub iteration_steps: u64,
+    /// Memory that its models take in a rollout worker, in bytes.
+    pub model_bytes: u64,
+    /// Whether steps are called for by hand.
+    pub by_hand: bool,
+    /// Names the call that made it.
+    pub key: String,
+    /// The run that it went on from.
+    pub forked_from: Option<RunId>,
+    /// Whether a user holds its prompts back.
+    pub paused: bool,
+    /// Whether a user wants it to end.
+    pub stopping: bool,
+    /// The learner that trains it.
+    pub learner: Option<Holder>,
+    /// Times that a learner took it.
+    pub generation: u64,
+    /// Optimizer steps that are done.
+    pub steps_done: u64,
+    /// How far its learner is; `None` until the learner of now has recovered what the one before left.
+    #[serde(skip)]
+    pub progress: Option<Progress>,
+    /// What is published.
+    pub models: Option<ModelSet>,
+    /// How it ended.
+    pub end: Option<End>,
+}
+
+impl Run {
+    pub(super) fn new(new: NewRun, now_ms: u64) -> Self {
+        Self {
+            id: new.id,
+            created_ms: now_ms,
+            toml: new.toml,
+            hash: new.hash,
+            prompts_per_step: new.release.prompts_per_step,
+            steps: new.release.steps,
+            max_staleness: new.release.max_staleness,
+            iteration_steps: new.release.iteration_steps,
+            model_bytes: new.model_bytes,
+            by_hand: new.by_hand,
+            key: new.key,
+            forked_from: new.forked_from,
+            paused: false,
+            stopping: false,
+            learner: None,
+            generation: 0,
+            steps_done: 0,
+            progress: None,
+            models: None,
+            end: None,
+        }
+    }
+
+    /// Returns where it is.
+    pub fn state(&self) -> RunState {
+        match &self.end {
+            Some(End::Done(_)) => RunState::Done,
+            Some(End::Failed(_)) => RunState::Failed,
+            None if self.learner.is_none() => RunState::Pending,
+            None if self.stopping => RunState::Draining,
+            None if self.paused => RunState::Paused,
+            None => RunState::Running,
+        }
+    }
+
+    /// Returns why it is there, for people.
+    pub fn reason(&self) -> String {
+        match &self.end {
+            Some(End::Done(reason) | End::Failed(reason)) => reason.clone(),
+            None if self.learner.is_none() && self.generation > 0 => {
+                "its learner is gone; waiting for a free one".into()
+            }
+            None if self.learner.is_none() => "waiting for a free learner".into(),
+            None => String::new(),
+        }
+    }
+
+    /// Returns when its prompts may be put.
+    pub fn release(&self) -> Release {
+        Release {
+            prompts_per_step: self.prompts_per_step,
+            steps: self.steps,
+            max_staleness: self.max_staleness,
+            iteration_steps: self.iteration_steps,
+        }
+    }
+
+    /// Returns how far its prompts may be released by; `None` while they are held back.
+    pub fn releases(&self) -> Option<Progress> {
+        self.progress.filter(|_| self.state() == RunState::Running && !self.by_hand)
+    }
+
+    /// Returns whether this learner trains it.
+    pub fn is_held_by(&self, worker: &str) -> bool {
+        self.end.is_none() && self.learner.as_ref().is_some_and(|learner| learner.worker == worker)
+    }
+
+    /// Gives it to a learner, or takes it away; the next one recovers what the one before left.
+    pub(super) fn hand_to(&mut self, learner: Option<Holder>) {
+        self.generation += u64::from(learner.is_some());
+        self.learner = learner;
+        self.progress = None;
+    }
+
+    /// Enters what its learner says.
+    pub(super) fn advance(&mut self, told: &WorkerProgress) {
+        if self.end.is_some() || told.generation != self.generation {
+            return;
+        }
+        if told.recovered {
+            self.progress = Some(Progress { steps_done: told.steps_done, version: told.version });
+            self.steps_done = told.steps_done;
+        }
+        if !told.failed.is_empty() {
+            self.end = Some(End::Failed(told.failed.clone()));
+        } else if !told.ended.is_empty() {
+            self.end = Some(End::Done(told.ended.clone()));
+        }
+    }
+}

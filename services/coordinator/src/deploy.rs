@@ -1,0 +1,28 @@
+//! The queue that a deployment names.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, ensure};
+use joust_config::{Deployment, QueueKind};
+use joust_queue::{Queue, RedisConfig, Settings, open_redis};
+
+/// How long work stays with a process that is gone; one that lives renews its leases three times meanwhile.
+const LEASE: Duration = Duration::from_secs(6);
+
+/// Opens the queue that all services of a cluster share.
+///
+/// # Errors
+/// A deployment without a Redis, or a server that cannot be used.
+pub async fn open_queue(deployment: &Deployment) -> anyhow::Result<Arc<dyn Queue>> {
+    let queue = &deployment.queue;
+    ensure!(queue.kind == QueueKind::Redis, "a cluster needs queue.kind = \"redis\" in the deployment file");
+    let config = RedisConfig {
+        password_file: deployment.auth.redis_password_file.clone(),
+        ca: queue.ca.clone(),
+        allow_unsafe: queue.allow_unsafe,
+        ..RedisConfig::new(queue.url.clone().context("the deployment file names no queue.url")?)
+    };
+    // A process that was killed looks like one that was slow, so that more deliveries than usual are no sign of poison.
+    let settings = Settings { lease: LEASE, max_deliveries: 20, ..Settings::default() };
+    Ok(open_redis(&config, settings, None).await?)
+}

@@ -1,0 +1,71 @@
+//! Puts a run's prompts on the queue, by position, never more than the staleness bound allows (R5, R8).
+
+use std::{sync::Arc, time::Duration};
+
+use joust_core::{Progress, PromptTask, Release, RunId, Shutdown, encode};
+use joust_queue::{Item, Queue, Topic};
+use tokio::sync::watch;
+
+use crate::Result;
+
+/// How long a full topic may hold the coordinator up.
+const ROOM: Duration = Duration::from_secs(600);
+
+/// Which run's prompts are put, and when.
+#[derive(Debug, Clone)]
+pub struct Feed {
+    /// The run.
+    pub run: RunId,
+    /// When prompts may be put.
+    pub release: Release,
+}
+
+/// Where the prompts come from: the task at each position of the stream.
+pub trait PromptSource: Send + Sync {
+    /// Returns the task at this position.
+    fn task(&self, position: u64) -> PromptTask;
+}
+
+/// What feeding a run works with.
+pub struct FeedDeps {
+    /// The run's queue.
+    pub queue: Arc<dyn Queue>,
+    /// The run's prompts.
+    pub prompts: Arc<dyn PromptSource>,
+    /// How far the learner is; `None` while it recovers.
+    pub progress: watch::Receiver<Option<Progress>>,
+}
+
+/// Puts prompts until all of the run are put or a stop is asked for.
+///
+/// Puts are idempotent, so it starts anew from the learner's position after a crash.
+///
+/// # Errors
+/// [`crate::Error::Queue`] if the queue fails.
+pub async fn feed(config: Feed, mut deps: FeedDeps, shutdown: Shutdown) -> Result<()> {
+    let topic = Topic::prompts(&config.run);
+    let mut next = 0;
+    loop {
+        let progress = *deps.progress.borrow_and_update();
+        let allowed = progress.map_or(0, |progress| config.release.allowed(progress));
+        next = progress.map_or(next, |progress| config.release.first_position(progress).max(next));
+        while next < allowed {
+            let end = config.release.end_of_batch(next).min(allowed);
+            let items = (next..end).map(|position| item(&deps.prompts.task(position))).collect();
+            deps.queue.put_when_room(&topic, items, ROOM).await?;
+            tracing::debug!(from = next, to = end, "prompts put");
+            next = end;
+        }
+        if next >= config.release.total_positions() {
+            return Ok(());
+        }
+        tokio::select! {
+            changed = deps.progress.changed() => if changed.is_err() { return Ok(()) },
+            () = shutdown.wait() => return Ok(()),
+        }
+    }
+}
+
+fn item(task: &PromptTask) -> Item {
+    Item { id: task.id, body: encode(task), trace: None }
+}
