@@ -164,6 +164,7 @@ pub(crate) fn assignment(assignment: Assignment) -> wire::Assignment {
         generation: assignment.generation,
         by_hand: assignment.by_hand,
         stopping: assignment.stopping,
+        steps: assignment.steps,
     }
 }
 

@@ -25,6 +25,8 @@ const ROOM: Duration = Duration::from_secs(600);
 pub struct Config {
     /// The run.
     pub run: RunId,
+    /// Name of the worker.
+    pub worker: String,
     /// What the judge is asked.
     pub ask: Ask,
     /// How answers are paired up.
@@ -64,7 +66,7 @@ pub struct Judged {
 /// [`Error`] if the queue fails.
 pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<()> {
     let topic = Topic::rollouts(&config.run);
-    let consumer = Consumer::new("judge-0");
+    let consumer = Consumer::new(config.worker.clone());
     while !shutdown.is_triggered() {
         let leased = tokio::select! {
             leased = deps.queue.take(&topic, &consumer, config.batch, POLL) => leased?,

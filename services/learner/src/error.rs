@@ -67,6 +67,23 @@ pub enum Error {
     /// The ranks cannot meet.
     #[error(transparent)]
     Border(#[from] joust_torch::Error),
+    /// Published weights cannot be put where others fetch them.
+    #[error("cannot publish weights at {path}: {reason}")]
+    Outlet {
+        /// The file or folder.
+        path: std::path::PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// An example that a step by hand names does not wait.
+    #[error("example {id} does not wait: it was never put, or a step has applied it")]
+    NotWaiting {
+        /// The example.
+        id: String,
+    },
+    /// A step by hand was asked for without examples.
+    #[error("no example waits that a step could train on; put some first")]
+    NothingWaits,
     /// The trainer's thread failed.
     #[error("the trainer's thread failed: {0}")]
     Worker(String),

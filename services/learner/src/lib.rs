@@ -4,14 +4,17 @@
 //! how many steps it covers, and after a crash the manifests since then are replayed from the stored examples.
 
 mod alarm;
+mod by_hand;
 mod collect;
 mod error;
 mod group;
 mod learners;
 mod ledger;
 mod observe;
+mod outlet;
 mod plan;
 mod rank;
+pub mod server;
 mod session;
 mod worker;
 
@@ -21,16 +24,18 @@ use joust_core::{Progress, RunId, Shutdown};
 use joust_engine::{ModelStore, Snapshot};
 use joust_pairs::{Weight, replay::Order};
 use joust_queue::{Queue, Topic};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use collect::Collector;
 use session::Around;
 
+pub use by_hand::{Asked, Stepped, put_examples};
 pub use error::{Error, Result};
 pub use group::{RankPlace, RankProcesses, serve_rank};
 pub use learners::Learners;
 pub use ledger::{Ledger, State};
 pub use observe::{Evaluation, Observer, StepReport};
+pub use outlet::{Header, Outlet, Part};
 pub use rank::Rank;
 pub use session::Ended;
 
@@ -127,10 +132,14 @@ pub struct Deps {
     pub initial: Arc<Snapshot>,
     /// Where weights are published.
     pub models: ModelStore,
+    /// Where weights wait for samplers in other processes; `None` where there are none.
+    pub outlet: Option<Arc<Outlet>>,
     /// Where progress is told, once what a crash left is recovered.
     pub progress: watch::Sender<Option<Progress>>,
     /// Who is told about steps and asked for evaluations.
     pub observer: Box<dyn Observer>,
+    /// Where a script asks for steps; `None` trains what the queue brings.
+    pub by_hand: Option<mpsc::Receiver<Asked>>,
 }
 
 /// Trains until the last step, a stop rule or a stop that was asked for; then checkpoints.
@@ -144,7 +153,7 @@ pub struct Deps {
 /// # Errors
 /// [`Error`]; the last checkpoint and the queue are whole then.
 pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<(Ended, State)> {
-    let Deps { queue, mut learners, initial, models, progress, mut observer } = deps;
+    let Deps { queue, mut learners, initial, models, outlet, progress, mut observer, mut by_hand } = deps;
     let mut collector = Collector::new(queue.clone(), Topic::pairs(&config.run));
     let mut incarnation = 0;
     loop {
@@ -154,6 +163,7 @@ pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<(Ende
             queue: queue.clone(),
             initial: initial.clone(),
             models: models.clone(),
+            outlet: outlet.clone(),
             progress: progress.clone(),
             observer: observer.as_mut(),
             collector: &mut collector,
@@ -161,7 +171,10 @@ pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<(Ende
         };
         let session = session::Session::open(config.clone(), running, around, shutdown.clone());
         let ended = match session.await {
-            Ok(session) => session.run().await,
+            Ok(session) => match &mut by_hand {
+                Some(requests) => session.by_hand(requests, &shutdown).await,
+                None => session.run().await,
+            },
             Err(error) => Err(error),
         };
         match ended {

@@ -18,6 +18,7 @@ use crate::{
     learners::Running,
     ledger::{Best, Ledger, State},
     observe::Observer,
+    outlet::{Outlet, Part},
     plan::{Harvest, ReplayPool, harvest, manifest},
     rank::Kept,
 };
@@ -38,20 +39,24 @@ pub enum Ended {
 }
 
 pub(crate) struct Session<'a> {
-    config: Config,
+    pub(crate) config: Config,
     shutdown: Shutdown,
     learners: Running,
-    topic: Topic,
-    fence: Fence,
-    state: State,
-    pool: ReplayPool,
+    pub(crate) topic: Topic,
+    pub(crate) fence: Fence,
+    pub(crate) state: State,
+    pub(crate) pool: ReplayPool,
     recovered: Vec<AssignedStep>,
-    around: Around<'a>,
+    pub(crate) around: Around<'a>,
     /// The policy that was published last.
     policy: Arc<Snapshot>,
     /// A checkpoint on its way to the disk.
     writing: Option<Staged>,
     displaced: Displacement,
+    /// Whether the policy stays unpublished after the step under way.
+    pub(crate) quiet: bool,
+    /// What the last step told.
+    pub(crate) told: StepMetrics,
     /// How long the step under way had to wait for its examples.
     waited_s: f64,
     started: Instant,
@@ -68,6 +73,7 @@ pub(crate) struct Around<'a> {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) initial: Arc<Snapshot>,
     pub(crate) models: joust_engine::ModelStore,
+    pub(crate) outlet: Option<Arc<Outlet>>,
     pub(crate) progress: tokio::sync::watch::Sender<Option<Progress>>,
     pub(crate) observer: &'a mut dyn Observer,
     /// Holds the leases of later steps.
@@ -108,16 +114,20 @@ impl<'a> Session<'a> {
             policy,
             writing,
             displaced,
+            quiet: false,
+            told: StepMetrics::new(),
             waited_s: 0.0,
             started,
         })
     }
 
-    /// Replays what was assigned, then trains on.
-    pub(crate) async fn run(mut self) -> Result<(Ended, State)> {
+    /// Replays what was assigned; returns why the run ends, if it does.
+    pub(crate) async fn recover_steps(&mut self) -> Result<Option<Ended>> {
         self.around.observer.resumed(self.state.step).await?;
         if self.state.step > 0 {
             self.publish(true).await?;
+        } else if let Some(outlet) = &self.around.outlet {
+            outlet.announce(self.around.models.current().set);
         }
         for assigned in std::mem::take(&mut self.recovered) {
             let outcomes = decode_all(&assigned)?;
@@ -125,8 +135,16 @@ impl<'a> Session<'a> {
             let harvest = harvest(&outcomes, self.config.version(plan.step), &self.config);
             tracing::info!(step = plan.step, "replaying a step that was assigned before the crash");
             if let Some(ended) = self.train(plan, harvest, &outcomes, true).await? {
-                return self.end(ended).await;
+                return Ok(Some(ended));
             }
+        }
+        Ok(None)
+    }
+
+    /// Replays what was assigned, then trains on.
+    pub(crate) async fn run(mut self) -> Result<(Ended, State)> {
+        if let Some(ended) = self.recover_steps().await? {
+            return self.end(ended).await;
         }
         self.tell_progress();
         while self.state.step < self.config.steps {
@@ -153,7 +171,7 @@ impl<'a> Session<'a> {
     }
 
     /// Trains one planned step and does what follows from it; returns why the run ends, if it does.
-    async fn train(
+    pub(crate) async fn train(
         &mut self,
         plan: Manifest,
         harvest: Harvest,
@@ -176,7 +194,7 @@ impl<'a> Session<'a> {
         self.state.ledger.enter(&plan, harvest.trained, &harvest.dropped);
         self.state.step = plan.step + 1;
         self.pool.enter(plan.step, harvest.examples);
-        if self.config.ends_iteration(self.state.step) {
+        if self.config.ends_iteration(self.state.step) && !self.quiet {
             let began = Instant::now();
             self.publish(false).await?;
             metrics.insert("time/publish_s".into(), began.elapsed().as_secs_f64());
@@ -184,6 +202,7 @@ impl<'a> Session<'a> {
         failpoint::pass("learner_after_publish");
         let kl = metrics.get("objective/kl").copied().unwrap_or_default();
         let ledger = self.state.ledger.clone();
+        self.told.clone_from(&metrics);
         let report = StepReport { manifest: plan, metrics, dropped: harvest.dropped, ledger, recovered };
         self.around.observer.step(report).await?;
         if self.config.stop.max_kl > 0.0 && kl > self.config.stop.max_kl {
@@ -223,12 +242,15 @@ impl<'a> Session<'a> {
 
     /// Publishes the policy and what the players need; at the end of an iteration the reference follows, where the run says so.
     async fn publish(&mut self, resumed: bool) -> Result<()> {
-        self.policy = self.snapshot().await?;
+        let id = self.model_ref();
+        let weights = self.learners.weights(Kept::Policy, false).await?.ok_or_else(no_policy)?;
+        let weights = self.put_out(Part::Policy, &id, weights).await?;
+        self.policy = self.frozen(weights, id)?;
         let policy = self.policy.id.clone();
         self.state.policy = policy.clone();
         self.learners.publish(resumed).await?;
-        let ema = self.kept("average", 0, Kept::Average).await?;
-        let past = self.kept("past", 1, Kept::Past).await?;
+        let ema = self.kept(Part::Average, 0, Kept::Average).await?;
+        let past = self.kept(Part::Past, 1, Kept::Past).await?;
         let held_to = match self.config.reference {
             Reference::Initial | Reference::None => self.around.initial.clone(),
             Reference::Previous => self.policy.clone(),
@@ -238,17 +260,29 @@ impl<'a> Session<'a> {
         let set =
             ModelSet { policy, reference: held_to.id.clone(), ema: id(&ema), past: id(&past).into_iter().collect() };
         let policy = self.policy.clone();
+        if let Some(outlet) = &self.around.outlet {
+            outlet.announce(set.clone());
+        }
         self.around.models.publish(Published { set, policy, reference: held_to, ema, past });
         Ok(())
     }
 
     /// Copies weights that the run keeps beside the policy, `lag` versions behind it.
-    async fn kept(&mut self, name: &'static str, lag: u64, which: Kept) -> Result<Option<Arc<Snapshot>>> {
+    async fn kept(&mut self, part: Part, lag: u64, which: Kept) -> Result<Option<Arc<Snapshot>>> {
         let id = self.model_ref();
-        let hash = blake3::hash(format!("{name} {}", id.hash).as_bytes()).to_hex().to_string();
+        let hash = blake3::hash(format!("{} {}", part.name(), id.hash).as_bytes()).to_hex().to_string();
         let id = ModelRef { hash, version: id.version.saturating_sub(lag), ..id };
-        let weights = self.learners.weights(which, false).await?;
-        weights.map(|weights| self.frozen(weights, id)).transpose()
+        let Some(weights) = self.learners.weights(which, false).await? else { return Ok(None) };
+        let weights = self.put_out(part, &id, weights).await?;
+        self.frozen(weights, id).map(Some)
+    }
+
+    /// Puts weights where other processes fetch them, if there are any.
+    async fn put_out(&self, part: Part, id: &ModelRef, weights: Weights) -> Result<Weights> {
+        let Some(outlet) = self.around.outlet.clone() else { return Ok(weights) };
+        let id = id.clone();
+        let put = move || outlet.put(part, &id, &weights).map(|()| weights);
+        tokio::task::spawn_blocking(put).await.map_err(|error| Error::Worker(error.to_string()))?
     }
 
     /// Makes a snapshot of weights that are ours alone; of an adapter, on the base that all snapshots share.
@@ -278,7 +312,8 @@ impl<'a> Session<'a> {
         if every == 0 || !(step.is_multiple_of(every) || step == self.config.steps) {
             return Ok(None);
         }
-        let policy = if self.config.ends_iteration(step) { self.policy.clone() } else { self.snapshot().await? };
+        let policy =
+            if self.config.ends_iteration(step) && !self.quiet { self.policy.clone() } else { self.snapshot().await? };
         let Some(evaluation) = self.around.observer.evaluate(step, policy).await? else {
             return Ok(None);
         };
@@ -329,7 +364,7 @@ impl<'a> Session<'a> {
 
     /// Within an iteration no checkpoint is written: its sampler and reference would be lost. The steps since the last one are
     /// in the queue and are replayed.
-    async fn end(mut self, ended: Ended) -> Result<(Ended, State)> {
+    pub(crate) async fn end(mut self, ended: Ended) -> Result<(Ended, State)> {
         if self.config.ends_iteration(self.state.step) || self.state.step == self.config.steps {
             self.checkpoint().await?;
         }
@@ -343,7 +378,7 @@ impl<'a> Session<'a> {
         self.learners.weights(Kept::Policy, true).await?.ok_or_else(no_policy)
     }
 
-    fn tell_progress(&self) {
+    pub(crate) fn tell_progress(&self) {
         let progress = Progress { steps_done: self.state.step, version: self.config.version(self.state.step) };
         self.around.progress.send_replace(Some(progress));
     }

@@ -30,6 +30,8 @@ const ROOM: Duration = Duration::from_secs(600);
 pub struct Config {
     /// The run.
     pub run: RunId,
+    /// Name of the worker.
+    pub worker: String,
     /// Who gives each of a prompt's answers.
     pub players: Vec<Player>,
     /// Weight of the reference in the player `mixture`, in [0, 1].
@@ -68,7 +70,7 @@ pub struct Deps {
 /// [`Error`] if the queue or the engine fails; leases then run out and the prompts are answered again.
 pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<()> {
     let topic = Topic::prompts(&config.run);
-    let consumer = Consumer::new("rollout-0");
+    let consumer = Consumer::new(config.worker.clone());
     while !shutdown.is_triggered() {
         let leased = tokio::select! {
             leased = deps.queue.take(&topic, &consumer, config.batch, POLL) => leased?,

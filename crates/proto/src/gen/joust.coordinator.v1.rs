@@ -804,6 +804,9 @@ pub struct Assignment {
     /// Whether its learner ends after the step under way.
     #[prost(bool, tag = "7")]
     pub stopping: bool,
+    /// Optimizer steps of the whole run.
+    #[prost(uint64, tag = "8")]
+    pub steps: u64,
 }
 /// The lease goes on.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -86,7 +86,7 @@ pub struct FetchWeightsRequest {
     /// Which weights.
     #[prost(enumeration = "ModelPart", tag = "2")]
     pub part: i32,
-    /// The weights as a model set names them; other ones under the same version are refused.
+    /// The weights as a model set names them; other ones under the same version are refused. May be absent for the initial part.
     #[prost(message, optional, tag = "3")]
     pub model: ::core::option::Option<super::super::common::v1::ModelRef>,
     /// Bytes that the caller has: the transfer continues there.
@@ -115,6 +115,9 @@ pub struct WeightsHeader {
     /// The files in the order of their bytes; weights, configuration and tokenizer; at most 1024.
     #[prost(message, repeated, tag = "3")]
     pub files: ::prost::alloc::vec::Vec<WeightsFile>,
+    /// The weights as a model set names them.
+    #[prost(message, optional, tag = "4")]
+    pub model: ::core::option::Option<super::super::common::v1::ModelRef>,
 }
 /// A piece of the bytes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

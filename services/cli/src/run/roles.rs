@@ -146,6 +146,7 @@ fn spawn_rollout(
 ) {
     let config = joust_rollout::Config {
         run: run.name.clone(),
+        worker: "rollout-0".into(),
         players: run.sampling.players.clone(),
         mixture_coef: run.sampling.mixture_coef,
         annotate: annotate(run),
@@ -196,6 +197,7 @@ fn spawn_judge(
 ) {
     let config = joust_judge::Config {
         run: run.name.clone(),
+        worker: "judge-0".into(),
         ask: asked(run, run.sampling.judged()),
         rules: rules(run, parts.steps),
         seed: run.seed,
@@ -233,6 +235,8 @@ fn learner(
         learners,
         initial: stage.initial.clone(),
         models: stage.models.clone(),
+        outlet: None,
+        by_hand: None,
         progress,
         observer: Box::new(observer),
     };

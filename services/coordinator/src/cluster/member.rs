@@ -116,4 +116,6 @@ pub struct Assignment {
     pub by_hand: bool,
     /// Whether its learner ends after the step under way.
     pub stopping: bool,
+    /// Optimizer steps of the run.
+    pub steps: u64,
 }

@@ -137,6 +137,7 @@ impl Cluster {
             generation: run.generation,
             by_hand: run.by_hand,
             stopping: run.stopping,
+            steps: run.steps,
         }
     }
 

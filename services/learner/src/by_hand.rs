@@ -1,0 +1,189 @@
+//! Steps that a script calls for: it puts examples, and says when to train on which.
+//!
+//! Examples wait in the run's queue and a step is assigned there before it is trained, so that a crash loses nothing and applies nothing twice.
+
+use std::time::Duration;
+
+use joust_core::{Example, ModelSet, Outcome, Purpose, RecordId, SCHEMA, Shutdown, encode};
+use joust_queue::{Consumer, Done, Item, Lease, Queue, StepManifest, Topic, unpack};
+use joust_train::StepMetrics;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    Ended, Error, Result, State,
+    plan::{harvest, manifest},
+    session::Session,
+};
+
+/// Examples that are leased at once.
+const HELD: usize = 4096;
+
+/// A script's request, with the way of its answer.
+#[derive(Debug)]
+pub enum Asked {
+    /// Train on these examples in this order, or on the oldest that wait if none is named.
+    Step {
+        /// Which.
+        ids: Vec<RecordId>,
+        /// Whether the policy is published after it.
+        publish: bool,
+        /// The way of the answer.
+        answer: oneshot::Sender<Result<Stepped>>,
+    },
+}
+
+/// A step that was trained by hand.
+#[derive(Debug, Clone)]
+pub struct Stepped {
+    /// Which, from 0.
+    pub step: u64,
+    /// What it told.
+    pub metrics: StepMetrics,
+    /// Examples that were applied.
+    pub examples: u64,
+    /// What is published now.
+    pub models: ModelSet,
+}
+
+/// Puts examples where [`Asked::Step`] finds them; an id that is known changes nothing.
+///
+/// # Returns
+/// Examples that are new, and those whose id was known.
+///
+/// # Errors
+/// As [`Queue::put`].
+pub async fn put_examples(queue: &dyn Queue, topic: &Topic, examples: Vec<Example>) -> Result<(u64, u64)> {
+    let outcome = |example: Example| {
+        let id = RecordId::derive(&[b"by hand", example.id.as_bytes()]);
+        let outcome = Outcome {
+            schema: SCHEMA,
+            id,
+            position: 0,
+            purpose: Purpose::ByHand,
+            left_out: Vec::new(),
+            scores: Vec::new(),
+            mean_tokens: 0.0,
+            eos_share: 0.0,
+            examples: vec![example],
+            dropped: None,
+        };
+        Item { id, body: encode(&outcome), trace: None }
+    };
+    let report = queue.put(topic, examples.into_iter().map(outcome).collect()).await?;
+    Ok((report.added, report.duplicates))
+}
+
+/// Examples that wait in this process's hands.
+pub(crate) struct Held {
+    consumer: Consumer,
+    examples: Vec<(Lease, Outcome)>,
+}
+
+impl Held {
+    /// Leases what waits.
+    async fn fill(&mut self, queue: &dyn Queue, topic: &Topic) -> Result<()> {
+        while self.examples.len() < HELD {
+            let leased = queue.take(topic, &self.consumer, HELD - self.examples.len(), Duration::ZERO).await?;
+            if leased.is_empty() {
+                break;
+            }
+            let (outcomes, refused) = unpack::<Outcome>("outcome", leased);
+            if !refused.is_empty() {
+                queue.commit(refused, Vec::new()).await?;
+            }
+            self.examples.extend(outcomes);
+        }
+        Ok(())
+    }
+
+    /// Takes what is named out, in that order.
+    fn choose(&mut self, ids: &[RecordId], most: usize) -> Result<Vec<(Lease, Outcome)>> {
+        if ids.is_empty() {
+            let count = most.min(self.examples.len());
+            return Ok(self.examples.drain(..count).collect());
+        }
+        let is = |held: &(Lease, Outcome), id: &RecordId| held.1.examples.iter().any(|example| example.id == *id);
+        if let Some(id) = ids.iter().find(|id| !self.examples.iter().any(|held| is(held, id))) {
+            return Err(Error::NotWaiting { id: id.to_string() });
+        }
+        let place = |id: &RecordId| self.examples.iter().position(|held| is(held, id));
+        let mut places: Vec<usize> = ids.iter().filter_map(place).collect();
+        let chosen: Vec<(Lease, Outcome)> = places.iter().map(|place| self.examples[*place].clone()).collect();
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().rev().for_each(|place| drop(self.examples.remove(place)));
+        Ok(chosen)
+    }
+
+    async fn renew(&self, queue: &dyn Queue) -> Result<()> {
+        let leases: Vec<Lease> = self.examples.iter().map(|(lease, _)| lease.clone()).collect();
+        Ok(queue.renew(&leases).await?)
+    }
+
+    async fn give_back(&mut self, queue: &dyn Queue) -> Result<()> {
+        let leases: Vec<Lease> = self.examples.drain(..).map(|(lease, _)| lease).collect();
+        Ok(queue.release(&leases).await?)
+    }
+}
+
+impl Session<'_> {
+    /// Replays what was assigned, then trains the steps that are asked for until a stop is.
+    pub(crate) async fn by_hand(
+        mut self,
+        requests: &mut mpsc::Receiver<Asked>,
+        shutdown: &Shutdown,
+    ) -> Result<(Ended, State)> {
+        self.recover_steps().await?;
+        self.tell_progress();
+        let mut held = Held { consumer: Consumer::new("learner-0"), examples: Vec::new() };
+        let queue = self.around.queue.clone();
+        loop {
+            let asked = tokio::select! {
+                asked = requests.recv() => asked,
+                () = shutdown.wait() => None,
+                () = tokio::time::sleep(queue.renew_every()) => {
+                    held.renew(&*queue).await?;
+                    continue;
+                }
+            };
+            let Some(Asked::Step { ids, publish, answer }) = asked else {
+                held.give_back(&*queue).await?;
+                return self.end(Ended::Stopped).await;
+            };
+            match self.hand_step(&mut held, ids, publish).await {
+                // Who asked may be gone; the step counts either way.
+                Ok(stepped) => drop(answer.send(Ok(stepped))),
+                Err(error @ (Error::NotWaiting { .. } | Error::NothingWaits)) => drop(answer.send(Err(error))),
+                Err(error) => {
+                    let _ = answer.send(Err(Error::Worker(error.to_string())));
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn hand_step(&mut self, held: &mut Held, ids: Vec<RecordId>, publish: bool) -> Result<Stepped> {
+        let queue = self.around.queue.clone();
+        held.fill(&*queue, &self.topic).await?;
+        let chosen = held.choose(&ids, self.config.prompts_per_step as usize)?;
+        if chosen.is_empty() {
+            return Err(Error::NothingWaits);
+        }
+        let step = self.state.step;
+        let (leases, outcomes): (Vec<Lease>, Vec<Outcome>) = chosen.into_iter().unzip();
+        let harvest = harvest(&outcomes, self.config.version(step), &self.config);
+        let examples = harvest.examples.len() as u64;
+        if examples == 0 {
+            let stale = leases.into_iter().map(|lease| (lease, Done::Dropped("stale".into()))).collect();
+            queue.commit(stale, Vec::new()).await?;
+            return Err(Error::NothingWaits);
+        }
+        let plan = manifest(&self.config, step, &harvest.examples, &self.pool)?;
+        queue.assign(&self.topic, leases, StepManifest { step, body: encode(&plan) }, self.fence).await?;
+        self.quiet = !publish;
+        self.train(plan, harvest, &outcomes, false).await?;
+        self.quiet = false;
+        self.tell_progress();
+        Ok(Stepped { step, metrics: self.told.clone(), examples, models: self.around.models.current().set })
+    }
+}
