@@ -34,7 +34,6 @@ BLOCKING = [
     (r"\bAsync(Iterator|Iterable)\b", r"\1"),
     (r"\b__a(enter|exit)__\b", r"__\1__"),
     (r"\basyncio\.sleep\b", "time.sleep"),
-    (r"^import asyncio\n", ""),
     (r"^import grpc\.aio\n", ""),
 ]
 
@@ -43,6 +42,7 @@ def blocking(text: str, name: str) -> str:
     """Returns the blocking form of a module of joust.aio."""
     for pattern, replacement in BLOCKING:
         text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
+    text = text.replace("import asyncio\n", "" if "import time\n" in text else "import time\n")
     return HEAD.format(f" from aio/{name}") + text
 
 
@@ -101,6 +101,7 @@ def drift() -> list[str]:
 
 
 def main() -> None:
+    """Makes the files, or says what differs."""
     if "--check" in sys.argv[1:]:
         found = drift()
         sys.exit("\n".join([*found, "run clients/python/generate.py"]) if found else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 import grpc
 
 from joust.errors import Error
+
+STREAM_TIMEOUT = 300.0
 
 
 @dataclass(frozen=True)
@@ -75,29 +78,37 @@ class Attempts:
 
 
 class Patience:
-    """How long a stream that is cut again and again is taken up: until nothing has come for so many seconds."""
+    """How long a stream is followed: to a deadline, and no longer than so many seconds behind a cut without a message."""
 
-    def __init__(self, retry: Retry, seconds: float) -> None:
+    def __init__(self, retry: Retry, seconds: float, timeout: float | None = None) -> None:
         self._retry = retry
         self._seconds = seconds
+        self._give_up = math.inf
+        self._until = math.inf if timeout is None else time.monotonic() + timeout
         self.heard()
 
     def heard(self) -> None:
         """Notes that something came."""
         self._cuts = 0
-        self._last = time.monotonic()
+
+    def stream_timeout(self) -> float:
+        """Returns the deadline of the next stream in seconds; behind it another one goes on, so that no stream waits for ever."""
+        return max(min(STREAM_TIMEOUT, self._until - time.monotonic()), 0.001)
 
     def pause_after(self, failed: grpc.RpcError) -> float:
         """Returns the seconds before the stream is taken up.
 
         Raises:
-            Error: for what that cannot mend, and when patience ends.
+            Error: for what that cannot mend, when patience ends, and at the deadline.
         """
         error = Error.of(failed)
-        if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return 0.0  # the stream's own deadline, which only bounds how long a server that is lost goes unnoticed
+        if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() < self._until:
+            return 0.0
+        if self._cuts == 0:
+            self._give_up = time.monotonic() + self._seconds
         self._cuts += 1
         pause = (error.retry_after or 0.0) + random.random() * self._retry.upper(self._cuts)
-        if not mendable(error) or time.monotonic() + pause - self._last > self._seconds:
+        again = time.monotonic() + pause
+        if not mendable(error) or again > min(self._give_up, self._until):
             raise error from None
         return pause

@@ -151,6 +151,6 @@ def certificates(path: str | os.PathLike[str]) -> bytes:
 
 def _text(content: Mapping[str, object], key: str, path: Path, needed: bool = True) -> str | None:
     value = content.get(key)
-    if isinstance(value, str) and value or (value is None and not needed):
+    if (isinstance(value, str) and value) or (value is None and not needed):
         return value
     raise ConfigError(f"{path}: {key} is {value!r}, expected a text")
