@@ -20,6 +20,9 @@ from joust.errors import Error
 from joust.records import Answers, Completion, Judgement, Prompt, Put, Step, to_candidate, to_prompt
 
 READY_TIMEOUT = 60.0
+"""How long a worker is waited for, in seconds."""
+FRESH = 1.0
+"""How long a list of workers is taken for that of now, in seconds."""
 
 
 class Worker:
@@ -28,6 +31,8 @@ class Worker:
     def __init__(self, caller: Caller, coordinator_target: Target, run: str, role: proto.coordinator.Role) -> None:
         self._caller, self._coordinator = caller, coordinator_target
         self._run, self._role = run, role
+        self._ready: list[str] = []
+        self._fresh_until = 0.0
 
     async def channel(self, attempts: Attempts) -> grpc.aio.Channel:
         """Returns the channel to one of the workers, and waits until there is one.
@@ -36,26 +41,28 @@ class Worker:
             Error: if none comes in time.
         """
         until = min(attempts.until, time.monotonic() + READY_TIMEOUT)
-        request = proto.coordinator.ListWorkersRequest(role=self._role, run_id=self._run)
         pause = 0.1
-        while True:
-            listed = await self._caller.unary(
-                self._coordinator,
-                lambda c: proto.coordinator.CoordinatorServiceStub(c).ListWorkers,
-                request,
-                attempts.left(),
-            )
-            ready = [member.address for member in listed.workers if not member.draining]
-            if ready:
-                address = random.choice([address for address in ready if address not in attempts.tried] or ready)
-                attempts.tried.add(address)
-                return self._caller.channel(address)
+        # What was listed a moment ago will do for a first attempt.
+        while attempts.made or not self._ready or time.monotonic() > self._fresh_until:
+            await self._list(min(attempts.left(), self._caller.settings.timeout))
+            if self._ready:
+                break
             if time.monotonic() + pause >= until:
                 role = proto.coordinator.Role.Name(self._role).removeprefix("ROLE_").lower()
                 message = f"no {role} worker serves run {self._run}; see whether the run is pending, and start a worker"
                 raise Error(grpc.StatusCode.UNAVAILABLE, message)
             await asyncio.sleep(pause * random.random())
             pause = min(2.0 * pause, 2.0)
+        address = random.choice([address for address in self._ready if address not in attempts.tried] or self._ready)
+        attempts.tried.add(address)
+        return self._caller.channel(address)
+
+    async def _list(self, timeout: float) -> None:
+        request = proto.coordinator.ListWorkersRequest(role=self._role, run_id=self._run)
+        stub = proto.coordinator.CoordinatorServiceStub
+        listed = await self._caller.unary(self._coordinator, lambda c: stub(c).ListWorkers, request, timeout)
+        self._ready = [member.address for member in listed.workers if not member.draining]
+        self._fresh_until = time.monotonic() + FRESH
 
 
 class Rollouts:
