@@ -4,14 +4,14 @@ import asyncio
 import json
 from pathlib import Path
 
-import fake
 import grpc
 import pytest
-from test_calls import unavailable
-from test_runs import examples, happen
 
+import fake
 import joust
 from joust.proto import coordinator
+from test_calls import unavailable
+from test_runs import examples, happen
 
 
 def test_a_loop_by_hand_runs(folder: Path, state: fake.State) -> None:

@@ -7,10 +7,10 @@ import sys
 import threading
 from pathlib import Path
 
-import fake
 import grpc
 import pytest
 
+import fake
 import joust
 from joust.proto import common, coordinator, judge
 

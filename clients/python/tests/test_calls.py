@@ -4,10 +4,10 @@ import threading
 import time
 from pathlib import Path
 
-import fake
 import grpc
 import pytest
 
+import fake
 import joust
 from joust._retry import Patience, Retry
 from joust.proto import coordinator

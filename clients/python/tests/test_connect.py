@@ -4,11 +4,12 @@ import json
 import os
 from pathlib import Path
 
-import fake
 import grpc
 import pytest
 
+import fake
 import joust
+from joust._settings import Settings, Token
 
 
 def asks(cluster: joust.Cluster) -> None:
@@ -57,7 +58,7 @@ def test_address_and_token_can_be_passed(folder: Path, state: fake.State) -> Non
         ("[]", "schema is None, expected 1"),
         ("{", "cannot be read"),
         ('{"schema": 1, "coordinator": "https://localhost"}', "expected https://HOST:PORT"),
-        ('{"schema": 1, "coordinator": "https://localhost:1", "ca": "/none"}', "certificate file /none cannot be read: No such file"),
+        ('{"schema": 1, "coordinator": "https://localhost:1", "ca": "/none"}', "PEM file /none cannot be read: No such file"),
     ],
 )
 def test_a_cluster_file_that_cannot_be_used_is_named(tmp_path: Path, content: str, message: str) -> None:
@@ -83,6 +84,23 @@ def test_a_server_of_another_authority_is_not_called(state: fake.State, folder: 
     assert state.calls == []
 
 
+def test_a_client_certificate_is_shown_where_it_is_wanted(
+    authority: tuple[bytes, bytes, bytes], folder: Path, tmp_path: Path, state: fake.State
+) -> None:
+    ca, key, certificate = authority
+    strict = fake.State()
+    server = fake.serve(strict, grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=True))
+    files = {"client_cert": tmp_path / "client.pem", "client_key": tmp_path / "client.key"}
+    files["client_cert"].write_bytes(certificate)
+    files["client_key"].write_bytes(key)
+    asks(joust.connect(folder, address=strict.address, **files))
+    with joust.connect(folder, address=strict.address) as cluster, pytest.raises(joust.Error):
+        cluster.runs.list()
+    with pytest.raises(joust.ConfigError, match="belong together"):
+        joust.connect(folder, client_cert=files["client_cert"])
+    server.stop(grace=None).wait(timeout=10)
+
+
 def test_an_exchanged_token_is_used_from_the_next_call_on(folder: Path, state: fake.State) -> None:
     with joust.connect(folder) as cluster:
         cluster.runs.list()
@@ -103,6 +121,11 @@ def test_a_token_never_goes_out_in_the_clear() -> None:
         joust.connect(address=here, token="x").close()
 
 
+def test_one_token_is_enough() -> None:
+    with pytest.raises(joust.ConfigError, match="both passed"):
+        joust.connect(address="https://localhost:1", token="x", token_file="y")
+
+
 def test_a_token_is_not_in_texts() -> None:
-    settings = joust.Settings("https://localhost:1", token=joust._settings.Token("hidden"))
+    settings = Settings("https://localhost:1", token=Token("hidden"))
     assert "hidden" not in repr(settings)

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import fake
 import pytest
 
+import fake
 import joust
 from joust.proto import common
 

@@ -4,9 +4,9 @@ import json
 import threading
 from pathlib import Path
 
-import fake
 import pytest
 
+import fake
 import joust
 from joust import events
 from joust.proto import common, coordinator

@@ -5,7 +5,6 @@ the same for asyncio; `joust.proto` has the messages and stubs of the wire.
 """
 
 from joust import aio, events, proto
-from joust._settings import Settings
 from joust._sync import Cluster, Judges, Learner, Rollouts, Run, Runs, connect
 from joust.errors import ConfigError, Error, RunFailed, Violation
 from joust.preferences import pair
@@ -27,7 +26,6 @@ __all__ = [
     "RunInfo",
     "RunState",
     "Runs",
-    "Settings",
     "Step",
     "Violation",
     "aio",

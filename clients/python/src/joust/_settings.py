@@ -6,7 +6,7 @@ import ipaddress
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -59,6 +59,17 @@ class Token:
     text: str | None = field(default=None, repr=False)
     file: Path | None = None
 
+    @classmethod
+    def of(cls, text: str | None, file: str | os.PathLike[str] | None) -> Token:
+        """Takes the one that is named.
+
+        Raises:
+            ConfigError: for both.
+        """
+        if text is not None and file is not None:
+            raise ConfigError("token and token_file are both passed, expected one of them")
+        return cls(text, None if file is None else Path(file))
+
     def read(self) -> str | None:
         """Returns the token of now: a file is read again, since operators exchange tokens; None for calls without one.
 
@@ -84,6 +95,8 @@ class Settings:
     """Where the coordinator is."""
     ca: bytes | None = None
     """Certificates, PEM, that the servers' are signed with; None: the system's."""
+    identity: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    """Key and certificates of the client, PEM; only for clusters that want one on every connection."""
     token: Token = field(default_factory=Token)
     """With what token."""
     timeout: float = 30.0
@@ -94,7 +107,18 @@ class Settings:
     """When calls are made again."""
 
 
-def find(cluster: str | os.PathLike[str] | None) -> Path:
+def find(cluster: str | os.PathLike[str] | None, address: str | None = None) -> Settings:
+    """Returns what the cluster file says, with the address that is named; a named address alone needs no file.
+
+    Raises:
+        ConfigError: if there is no file, or it cannot be used.
+    """
+    if address is None:
+        return read(find_file(cluster))
+    return Settings(address) if cluster is None else replace(read(find_file(cluster)), address=address)
+
+
+def find_file(cluster: str | os.PathLike[str] | None) -> Path:
     """Returns the cluster file: of the folder named, else of $JOUST_CLUSTER, else of the nearest `.joust` from here upwards.
 
     Raises:
@@ -132,13 +156,13 @@ def read(path: Path) -> Settings:
     ca = _text(content, "ca", path, needed=False)
     return Settings(
         address=_text(content, "coordinator", path) or "",
-        ca=certificates(folder / ca) if ca else None,
+        ca=pem(folder / ca) if ca else None,
         token=Token(file=folder / token_file if token_file else None),
     )
 
 
-def certificates(path: str | os.PathLike[str]) -> bytes:
-    """Reads a file of certificates.
+def pem(path: str | os.PathLike[str]) -> bytes:
+    """Reads a file of certificates or with a key.
 
     Raises:
         ConfigError: for a file that cannot be read.
@@ -146,7 +170,20 @@ def certificates(path: str | os.PathLike[str]) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ConfigError(f"certificate file {path} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"PEM file {path} cannot be read: {error.strerror}") from None
+
+
+def identity(cert: str | os.PathLike[str] | None, key: str | os.PathLike[str] | None) -> tuple[bytes, bytes] | None:
+    """Reads the files of a client's certificate and key, and returns the key first.
+
+    Raises:
+        ConfigError: for one without the other, and for a file that cannot be read.
+    """
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise ConfigError("client_cert and client_key belong together; pass both, or neither")
+    return pem(key), pem(cert)
 
 
 def _text(content: Mapping[str, object], key: str, path: Path, needed: bool = True) -> str | None:

@@ -79,7 +79,8 @@ class Caller:
 
     def _open(self, address: Address) -> grpc.Channel:
         if address.secure:
-            credentials = grpc.ssl_channel_credentials(root_certificates=self.settings.ca)
+            key, certificate = self.settings.identity or (None, None)
+            credentials = grpc.ssl_channel_credentials(self.settings.ca, key, certificate)
             return grpc.secure_channel(address.target, credentials, options=OPTIONS)
         if self.settings.token.read() is not None and not address.stays_here():
             raise ConfigError(f"the token would go to http://{address.target} in the clear; use https")

@@ -7,7 +7,6 @@ import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 
 import grpc
@@ -31,31 +30,36 @@ def connect(
     ca: str | os.PathLike[str] | None = None,
     token: str | None = None,
     token_file: str | os.PathLike[str] | None = None,
+    client_cert: str | os.PathLike[str] | None = None,
+    client_key: str | os.PathLike[str] | None = None,
     timeout: float = 30.0,
     work_timeout: float = 600.0,
 ) -> Cluster:
     """Sets up calls to a cluster; the connection is made by the first one.
 
-    Without `address` the cluster file that `joust up` wrote says where the cluster is: that of `cluster`, else of $JOUST_CLUSTER, else of
+    The cluster file that `joust up` wrote says where the cluster is: that of `cluster`, else of $JOUST_CLUSTER, else of
     `.joust` in this folder or the nearest one above it. What is passed besides takes the place of what the file says.
 
     Args:
         cluster: folder of the cluster file.
-        address: the coordinator, https://HOST:PORT.
+        address: the coordinator, https://HOST:PORT; no cluster file is looked for then, unless `cluster` names one.
         ca: file of the certificates, PEM, that the servers' are signed with; None: that of the cluster file, else the system's.
         token: the bearer token.
         token_file: a file with it, which is read again when it changes.
+        client_cert: file of a client certificate, PEM, for clusters that want one on every connection (`tls.require_client`).
+        client_key: file of its key, PEM.
         timeout: deadline of a call in seconds.
         work_timeout: deadline of a call that samples, judges or trains, in seconds.
 
     Raises:
         ConfigError: if there is no cluster file, or what it or a call's arguments say cannot be used.
     """
-    settings = Settings(address) if address is not None else _settings.read(_settings.find(cluster))
+    settings = _settings.find(cluster, address)
     if ca is not None:
-        settings = replace(settings, ca=_settings.certificates(ca))
+        settings = replace(settings, ca=_settings.pem(ca))
+    settings = replace(settings, identity=_settings.identity(client_cert, client_key))
     if token is not None or token_file is not None:
-        settings = replace(settings, token=Token(token, Path(token_file) if token is None and token_file else None))
+        settings = replace(settings, token=Token.of(token, token_file))
     return Cluster(replace(settings, timeout=timeout, work_timeout=work_timeout))
 
 
