@@ -28,6 +28,9 @@ class RunState(str, Enum):
     UNKNOWN = "unknown"
     """A state that this version of the client does not know."""
 
+    def __str__(self) -> str:
+        return self.value
+
     @property
     def ended(self) -> bool:
         """Whether the run is over."""
