@@ -50,6 +50,8 @@ class State:
     version: int = 0
     failures: dict[str, list[Callable[[grpc.ServicerContext], None]]] = field(default_factory=lambda: defaultdict(list))
     cuts: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    stays_open: bool = False
+    left: threading.Event = field(default_factory=threading.Event)
     lost: dict[str, int] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -95,10 +97,11 @@ def refuse(
     details: dict[str, str] | None = None,
     violations: dict[str, str] | None = None,
     retry_ms: int | None = None,
+    domain: str = "joust",
 ) -> NoReturn:
     """Ends a call with an error as crates/proto/src/status.rs makes them."""
     packed = status_pb2.Status(code=code.value[0], message=message)
-    parts: list[Any] = [error_details_pb2.ErrorInfo(reason=reason, domain="joust", metadata=details or {})]
+    parts: list[Any] = [error_details_pb2.ErrorInfo(reason=reason, domain=domain, metadata=details or {})]
     if violations:
         fields = [error_details_pb2.BadRequest.FieldViolation(field=f, description=d) for f, d in violations.items()]
         parts.append(error_details_pb2.BadRequest(field_violations=fields))
@@ -172,7 +175,10 @@ class Coordinator(coordinator.CoordinatorServiceServicer):
         self.run(request.run_id, context)
         alive = coordinator.WatchRunResponse()
         later = [event for event in self.state.events if event.position > request.after_position]
+        context.add_callback(self.state.left.set)
         yield from streamed(self.state, "WatchRun", iter([alive, *later]), context)
+        if self.state.stays_open:
+            self.state.left.wait(30.0)
 
     def PauseRun(self, request, context):
         return coordinator.PauseRunResponse(run=self.move(request, context, "PauseRun", coordinator.RUN_STATE_PAUSED))

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_answers_come_by_prompt_and_sample(run: joust.Run, state: fake.State) -> None:
     state.version = 5
     first, second = run.rollouts.generate(
-        ["A", [{"role": "user", "content": "B"}]], num_generations=3, max_new_tokens=8, temperature=0.7, top_k=4, seed=9
+        ["A", [{"role": "user", "content": "B"}]], num_generations=3, max_new_tokens=8, temperature=0.7, top_k=4, seed=9, policy_version=5
     )
     assert [answer.sample_index for answer in first] == [0, 1, 2]
     assert [answer.text for answer in first] == ["A They were sad.", "A They were happy.", "A They were sad."]
@@ -29,7 +29,7 @@ def test_answers_come_by_prompt_and_sample(run: joust.Run, state: fake.State) ->
     assert len(first) == 3 and first[0].model_version == 5 and not first[0].truncated
     assert [len(answer.token_ids) for answer in first] == [len(answer.logprobs) for answer in first] == [4, 5, 6]
     request = state.seen("Generate")[0].request
-    assert (request.run_id, request.num_generations, request.seed) == ("stories", 3, 9)
+    assert (request.run_id, request.num_generations, request.seed, request.policy_version) == ("stories", 3, 9, 5)
     assert (request.sampling.max_new_tokens, request.sampling.temperature, request.sampling.top_k) == (8, 0.7, 4)
 
 
@@ -55,12 +55,20 @@ def test_missing_answers_are_an_error(run: joust.Run, state: fake.State, monkeyp
 
 
 def test_another_worker_is_asked_when_one_is_gone(run: joust.Run, state: fake.State) -> None:
-    gone = coordinator.Member(worker="judge-1", role=coordinator.ROLE_JUDGE, address="https://127.0.0.1:1")
-    drains = coordinator.Member(worker="judge-2", role=coordinator.ROLE_JUDGE, address="https://127.0.0.1:2", draining=True)
-    state.workers += [gone, drains]
-    for _ in range(8):
+    # As many as there may be when each is tried once and 5 attempts are made.
+    gone = [f"https://127.0.0.1:{port}" for port in (1, 2, 3, 4)]
+    state.workers += [coordinator.Member(worker=address, role=coordinator.ROLE_JUDGE, address=address) for address in gone]
+    for _ in range(10):
         assert run.judges.score("Once", ["happy", "sad"]).scores == [1.0, 0.0]
     assert {call.request.run_id for call in state.seen("ListWorkers")} == {"stories"}
+
+
+def test_a_worker_that_drains_is_not_asked(run: joust.Run, state: fake.State) -> None:
+    for member in state.workers:
+        member.draining = True
+    with pytest.raises(joust.Error, match="no judge worker"):
+        run.judges.score("Once", ["happy"], timeout=0.3)
+    assert state.seen("Score") == []
 
 
 def test_a_worker_that_comes_late_is_waited_for(run: joust.Run, state: fake.State) -> None:

@@ -153,6 +153,16 @@ def test_fields_that_cannot_be_used_are_named(cluster: joust.Cluster, state: fak
     assert str(failed.value) == expected
 
 
+def test_what_a_proxy_says_is_no_reason_of_joust(cluster: joust.Cluster, state: fake.State) -> None:
+    def proxy(context: grpc.ServicerContext) -> None:
+        fake.refuse(context, grpc.StatusCode.PERMISSION_DENIED, "not from here", "UNKNOWN_RUN", {"a": "b"}, domain="proxy.example")
+
+    state.failures["ListRuns"] += [proxy]
+    with pytest.raises(joust.Error) as failed:
+        cluster.runs.list()
+    assert (failed.value.reason, failed.value.details, str(failed.value)) == ("", {}, "not from here [PERMISSION_DENIED]")
+
+
 def test_a_server_that_is_not_there_is_an_error(folder: Path) -> None:
     address = "https://127.0.0.1:1"
     with joust.connect(folder, address=address) as cluster, pytest.raises(joust.Error) as failed:

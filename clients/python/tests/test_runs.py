@@ -85,6 +85,12 @@ def test_watching_goes_on_where_it_was_cut(run: joust.Run, state: fake.State) ->
     assert [call.request.after_position for call in state.seen("WatchRun")] == [0, 0, 3, 3]
 
 
+def test_an_event_that_is_sent_again_comes_once(run: joust.Run, state: fake.State) -> None:
+    happen(state, 3)
+    state.events.insert(2, state.events[1])
+    assert [event.position for event in run.watch()] == [1, 2, 3, 4]
+
+
 def test_watching_begins_behind_a_position(run: joust.Run, state: fake.State) -> None:
     happen(state, 3)
     assert [event.position for event in run.watch(after=2)] == [3, 4]
@@ -92,9 +98,11 @@ def test_watching_begins_behind_a_position(run: joust.Run, state: fake.State) ->
 
 def test_watching_that_stops_early_ends_the_call(run: joust.Run, state: fake.State) -> None:
     happen(state, 3)
+    state.stays_open = True
     watching = run.watch()
     assert next(watching).position == 1
     watching.close()
+    assert state.left.wait(30.0), "the server is told that nobody listens"
     assert run.state is joust.RunState.RUNNING
 
 
