@@ -267,6 +267,20 @@ class Judge(judge.JudgeServiceServicer):
         scores = common.Scores(values=self.strengths(request.candidates))
         return judge.ScoreResponse(judgement=self.judgement(scores=scores))
 
+    def JudgeBatch(self, request, context):
+        self.state.enter("JudgeBatch", request, context)
+        yield from streamed(self.state, "JudgeBatch", self.judgements(request), context)
+
+    def judgements(self, request):
+        for index in reversed(range(len(request.items))):
+            item = request.items[index]
+            strengths = self.strengths(item.candidates)
+            if item.ask == judge.ASK_SCORE:
+                made = self.judgement(scores=common.Scores(values=strengths))
+            else:
+                made = self.judgement(preference=0.5 + 0.4 * (strengths[0] - strengths[1]))
+            yield judge.JudgeBatchResponse(index=index, judgement=made)
+
     def Compare(self, request, context):
         self.state.enter("Compare", request, context)
         first, second = self.strengths([request.first, request.second])

@@ -109,6 +109,19 @@ def test_judges_are_asked_with_what_is_known(run: joust.Run, state: fake.State) 
         run.judges.compare("Once", ["a", "b", "c"])
 
 
+def test_many_are_judged_in_one_call(run: joust.Run, state: fake.State, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = run.rollouts.generate(["A", "B", "C"])
+    state.cuts["JudgeBatch"] = [2]
+    judged = run.judges.batch("compare", asked, judge="strict")
+    assert [judgement.preference for judgement in judged] == pytest.approx([0.1, 0.9, 0.1])
+    one, two = (call.request for call in state.seen("JudgeBatch"))
+    assert one == two and one.options.judge == "strict" and [len(item.candidates) for item in one.items] == [2, 2, 2]
+    assert [judgement.scores for judgement in run.judges.batch("score", asked)] == [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    monkeypatch.setattr(fake.Judge, "judgements", lambda self, request: iter(()))
+    with pytest.raises(joust.Error, match="item 0 has no judgement, 3 of 3 are missing"):
+        run.judges.batch("score", asked)
+
+
 def test_an_example_is_put_and_trained_once(run: joust.Run, state: fake.State) -> None:
     answers = run.rollouts.generate(["Once"])[0]
     example = joust.pair(answers, run.judges.score(answers.prompt, answers))

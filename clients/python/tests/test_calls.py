@@ -168,6 +168,7 @@ def test_a_server_that_is_not_there_is_an_error(folder: Path) -> None:
     with joust.connect(folder, address=address) as cluster, pytest.raises(joust.Error) as failed:
         cluster.runs.list()
     assert failed.value.code is grpc.StatusCode.UNAVAILABLE
+    assert str(failed.value).startswith("the server cannot be reached: ")
     assert "127.0.0.1:1" in str(failed.value)
 
 

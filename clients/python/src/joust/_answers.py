@@ -1,4 +1,4 @@
-"""From the answers as they arrive to the answers by prompt."""
+"""From answers and judgements as they arrive to those by prompt."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import grpc
 
 from joust.errors import Error
-from joust.proto import rollout
-from joust.records import Answers, Completion
+from joust.proto import judge, rollout
+from joust.records import Answers, Completion, Judgement
 
 
 def gather_answers(request: rollout.GenerateRequest, responses: Sequence[rollout.GenerateResponse]) -> list[Answers]:
@@ -34,3 +34,16 @@ def gather_answers(request: rollout.GenerateRequest, responses: Sequence[rollout
         origin = f"{request.run_id}/{request.idempotency_key}/{index}".encode()
         gathered.append(Answers(prompt, prompt_ids.get(index, []), answers, origin))
     return gathered
+
+
+def gather_judgements(count: int, responses: Sequence[judge.JudgeBatchResponse]) -> list[Judgement]:
+    """Puts the judgements into the order of the `count` items.
+
+    Raises:
+        Error: if one is missing.
+    """
+    found = {response.index: Judgement.of(response.judgement) for response in responses}
+    missing = [index for index in range(count) if index not in found]
+    if missing:
+        raise Error(grpc.StatusCode.INTERNAL, f"item {missing[0]} has no judgement, {len(missing)} of {count} are missing")
+    return [found[index] for index in range(count)]

@@ -67,7 +67,10 @@ class Error(Exception):
             return cls(grpc.StatusCode.UNKNOWN, str(error))
         packed = dict(error.trailing_metadata() or ()).get(PACKED, b"")
         code = error.code() or grpc.StatusCode.UNKNOWN
-        return cls(code, error.details() or "", packed=packed if isinstance(packed, bytes) else b"")
+        found = cls(code, error.details() or "", packed=packed if isinstance(packed, bytes) else b"")
+        if code is grpc.StatusCode.UNAVAILABLE and not found.reason:
+            found.message = f"the server cannot be reached: {found.message}"
+        return found
 
     def _unpack(self, packed: bytes) -> None:
         info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()

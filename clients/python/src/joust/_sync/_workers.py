@@ -8,11 +8,12 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import grpc
 
 from joust import proto
-from joust._answers import gather_answers
+from joust._answers import gather_answers, gather_judgements
 from joust._retry import Attempts
 from joust._sync._caller import Caller, Request, Response, Target
 from joust.errors import Error
@@ -200,6 +201,40 @@ class Judges:
         )
         response = self._call(lambda c: proto.judge.JudgeServiceStub(c).Rank, request, timeout)
         return Judgement.of(response.judgement)
+
+    def batch(
+        self,
+        ask: Literal["score", "compare", "rank"],
+        asked: Sequence[Answers],
+        *,
+        judge: str | None = None,
+        seed: int = 0,
+        notes: bool = False,
+        timeout: float | None = None,
+    ) -> list[Judgement]:
+        """Judges the answers to 1 to 4096 prompts in one call, which a judge that waits for a model works on side by side.
+
+        Args:
+            ask: what is asked about the answers to each prompt.
+            asked: the answers, as `rollouts.generate` gives them.
+            judge: name of the judge.
+            seed: for judges that draw.
+            notes: whether the judge is to write about each answer.
+            timeout: deadline in seconds; None: `work_timeout`.
+
+        Returns:
+            A judgement for each, in their order; each has a status of its own.
+
+        Raises:
+            Error: if the call failed, or a judgement is missing.
+        """
+        kind = f"ASK_{ask.upper()}"
+        items = [proto.judge.JudgeItem(ask=kind, prompt=one.prompt, candidates=map(to_candidate, one)) for one in asked]
+        request = proto.judge.JudgeBatchRequest(items=items, options=self._options(judge, seed, notes))
+        stub = proto.judge.JudgeServiceStub
+        timeout = self._caller.settings.work_timeout if timeout is None else timeout
+        responses = self._caller.gather(self._worker, lambda c: stub(c).JudgeBatch, request, timeout)
+        return gather_judgements(len(items), responses)
 
     def _options(self, judge: str | None, seed: int, notes: bool) -> proto.judge.JudgeOptions:
         return proto.judge.JudgeOptions(judge=judge or "", run_id=self._run, seed=seed, notes=notes, idempotency_key=str(uuid.uuid4()))
