@@ -32,8 +32,7 @@ class Worker:
     def __init__(self, caller: Caller, coordinator_target: Target, run: str, role: proto.coordinator.Role) -> None:
         self._caller, self._coordinator = caller, coordinator_target
         self._run, self._role = run, role
-        self._ready: list[str] = []
-        self._fresh_until = 0.0
+        self._listed: tuple[list[str], float] = ([], 0.0)
 
     async def channel(self, attempts: Attempts) -> grpc.aio.Channel:
         """Returns the channel to one of the workers, and waits until there is one.
@@ -41,29 +40,33 @@ class Worker:
         Raises:
             Error: if none comes in time.
         """
-        until = min(attempts.until, time.monotonic() + READY_TIMEOUT)
-        pause = 0.1
         # What was listed a moment ago will do for a first attempt.
-        while attempts.made or not self._ready or time.monotonic() > self._fresh_until:
-            await self._list(min(attempts.left(), self._caller.settings.timeout))
-            if self._ready:
-                break
+        ready, fresh_until = self._listed
+        if attempts.made or time.monotonic() > fresh_until:
+            ready = await self._list(attempts)
+        address = random.choice([address for address in ready if address not in attempts.tried] or ready)
+        attempts.tried.add(address)
+        return self._caller.channel(address)
+
+    async def _list(self, attempts: Attempts) -> list[str]:
+        """Returns the addresses of the workers that take work, at least one."""
+        until = min(attempts.until, time.monotonic() + READY_TIMEOUT)
+        request = proto.coordinator.ListWorkersRequest(role=self._role, run_id=self._run)
+        stub = proto.coordinator.CoordinatorServiceStub
+        pause = 0.1
+        while True:
+            timeout = min(attempts.left(), self._caller.settings.timeout)
+            listed = await self._caller.unary(self._coordinator, lambda c: stub(c).ListWorkers, request, timeout)
+            ready = [member.address for member in listed.workers if not member.draining]
+            if ready:
+                self._listed = ready, time.monotonic() + FRESH
+                return ready
             if time.monotonic() + pause >= until:
                 role = proto.coordinator.Role.Name(self._role).removeprefix("ROLE_").lower()
                 message = f"no {role} worker serves run {self._run}; see whether the run is pending, and start a worker"
                 raise Error(grpc.StatusCode.UNAVAILABLE, message)
             await asyncio.sleep(pause * random.random())
             pause = min(2.0 * pause, 2.0)
-        address = random.choice([address for address in self._ready if address not in attempts.tried] or self._ready)
-        attempts.tried.add(address)
-        return self._caller.channel(address)
-
-    async def _list(self, timeout: float) -> None:
-        request = proto.coordinator.ListWorkersRequest(role=self._role, run_id=self._run)
-        stub = proto.coordinator.CoordinatorServiceStub
-        listed = await self._caller.unary(self._coordinator, lambda c: stub(c).ListWorkers, request, timeout)
-        self._ready = [member.address for member in listed.workers if not member.draining]
-        self._fresh_until = time.monotonic() + FRESH
 
 
 class Rollouts:
