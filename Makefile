@@ -66,5 +66,12 @@ docs: libtorch ## Build the API documentation into the target folder
 venv: ## The pinned Python environment for comparisons (3 GB, once)
 	@python3 scripts/venv.py $(VENV)
 
+.PHONY: client test-client
+client: ## Regenerate the Python client and build its wheel into clients/python/dist
+	@python3 scripts/client.py build
+
+test-client: ## Check and test the Python client (200 MB of packages, once)
+	@python3 scripts/client.py test
+
 clean: ## Remove build outputs and runs; the libtorch cache stays
 	@rm -rf $(CURDIR)/target $(CURDIR)/runs

@@ -1,0 +1,25 @@
+# Made by generate.py from proto/; do not edit.
+from joust._gen.judge.v1.judge_pb2 import ASK_COMPARE as ASK_COMPARE
+from joust._gen.judge.v1.judge_pb2 import ASK_RANK as ASK_RANK
+from joust._gen.judge.v1.judge_pb2 import ASK_SCORE as ASK_SCORE
+from joust._gen.judge.v1.judge_pb2 import ASK_UNSPECIFIED as ASK_UNSPECIFIED
+from joust._gen.judge.v1.judge_pb2 import Ask as Ask
+from joust._gen.judge.v1.judge_pb2 import Candidate as Candidate
+from joust._gen.judge.v1.judge_pb2 import CompareRequest as CompareRequest
+from joust._gen.judge.v1.judge_pb2 import CompareResponse as CompareResponse
+from joust._gen.judge.v1.judge_pb2 import CritiqueRequest as CritiqueRequest
+from joust._gen.judge.v1.judge_pb2 import CritiqueResponse as CritiqueResponse
+from joust._gen.judge.v1.judge_pb2 import JudgeBatchRequest as JudgeBatchRequest
+from joust._gen.judge.v1.judge_pb2 import JudgeBatchResponse as JudgeBatchResponse
+from joust._gen.judge.v1.judge_pb2 import JudgeInfo as JudgeInfo
+from joust._gen.judge.v1.judge_pb2 import JudgeItem as JudgeItem
+from joust._gen.judge.v1.judge_pb2 import JudgeOptions as JudgeOptions
+from joust._gen.judge.v1.judge_pb2 import ListJudgesRequest as ListJudgesRequest
+from joust._gen.judge.v1.judge_pb2 import ListJudgesResponse as ListJudgesResponse
+from joust._gen.judge.v1.judge_pb2 import RankRequest as RankRequest
+from joust._gen.judge.v1.judge_pb2 import RankResponse as RankResponse
+from joust._gen.judge.v1.judge_pb2 import ScoreRequest as ScoreRequest
+from joust._gen.judge.v1.judge_pb2 import ScoreResponse as ScoreResponse
+from joust._gen.judge.v1.judge_pb2_grpc import JudgeServiceServicer as JudgeServiceServicer
+from joust._gen.judge.v1.judge_pb2_grpc import JudgeServiceStub as JudgeServiceStub
+from joust._gen.judge.v1.judge_pb2_grpc import add_JudgeServiceServicer_to_server as add_JudgeServiceServicer_to_server

@@ -1,0 +1,26 @@
+# Made by generate.py from proto/; do not edit.
+from joust._gen.learner.v1.learner_pb2 import FetchWeightsRequest as FetchWeightsRequest
+from joust._gen.learner.v1.learner_pb2 import FetchWeightsResponse as FetchWeightsResponse
+from joust._gen.learner.v1.learner_pb2 import GetStatusRequest as GetStatusRequest
+from joust._gen.learner.v1.learner_pb2 import GetStatusResponse as GetStatusResponse
+from joust._gen.learner.v1.learner_pb2 import MODEL_PART_EMA as MODEL_PART_EMA
+from joust._gen.learner.v1.learner_pb2 import MODEL_PART_INITIAL as MODEL_PART_INITIAL
+from joust._gen.learner.v1.learner_pb2 import MODEL_PART_PAST as MODEL_PART_PAST
+from joust._gen.learner.v1.learner_pb2 import MODEL_PART_POLICY as MODEL_PART_POLICY
+from joust._gen.learner.v1.learner_pb2 import MODEL_PART_REFERENCE as MODEL_PART_REFERENCE
+from joust._gen.learner.v1.learner_pb2 import MODEL_PART_UNSPECIFIED as MODEL_PART_UNSPECIFIED
+from joust._gen.learner.v1.learner_pb2 import ModelPart as ModelPart
+from joust._gen.learner.v1.learner_pb2 import PutExamplesRequest as PutExamplesRequest
+from joust._gen.learner.v1.learner_pb2 import PutExamplesResponse as PutExamplesResponse
+from joust._gen.learner.v1.learner_pb2 import SaveCheckpointRequest as SaveCheckpointRequest
+from joust._gen.learner.v1.learner_pb2 import SaveCheckpointResponse as SaveCheckpointResponse
+from joust._gen.learner.v1.learner_pb2 import TrainStepRequest as TrainStepRequest
+from joust._gen.learner.v1.learner_pb2 import TrainStepResponse as TrainStepResponse
+from joust._gen.learner.v1.learner_pb2 import WatchModelsRequest as WatchModelsRequest
+from joust._gen.learner.v1.learner_pb2 import WatchModelsResponse as WatchModelsResponse
+from joust._gen.learner.v1.learner_pb2 import WeightsChunk as WeightsChunk
+from joust._gen.learner.v1.learner_pb2 import WeightsFile as WeightsFile
+from joust._gen.learner.v1.learner_pb2 import WeightsHeader as WeightsHeader
+from joust._gen.learner.v1.learner_pb2_grpc import LearnerServiceServicer as LearnerServiceServicer
+from joust._gen.learner.v1.learner_pb2_grpc import LearnerServiceStub as LearnerServiceStub
+from joust._gen.learner.v1.learner_pb2_grpc import add_LearnerServiceServicer_to_server as add_LearnerServiceServicer_to_server
