@@ -60,7 +60,7 @@ pub async fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         tokenizer: asked.tokenizer.clone(),
         judge: joust_judges::build(judge, alone, &opened)?,
         prompts: prompts.into_iter().take(args.limit).collect(),
-        params: run::sampling(&file, &asked),
+        params: run::sampling(&file, &asked.tokenizer),
         seed: file.seed,
     };
     let answers = evaluator.answers(&asked.snapshot(String::new())?).await?;

@@ -3,6 +3,7 @@
 //! A failed judgement becomes a counted reason, never a number (R3).
 
 mod error;
+pub mod server;
 
 use std::{sync::Arc, time::Duration};
 

@@ -55,6 +55,10 @@ pub struct Server {
     steps: tokio::sync::Mutex<Vec<(String, wire::TrainStepResponse)>>,
 }
 
+/// The gRPC face of a [`Server`].
+#[derive(Clone)]
+pub struct Service(pub Arc<Server>);
+
 type Answer<T> = Result<Response<T>, Status>;
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -111,13 +115,13 @@ fn part(number: i32) -> Result<Part, joust_proto::Error> {
 }
 
 #[tonic::async_trait]
-impl LearnerService for Arc<Server> {
+impl LearnerService for Service {
     type WatchModelsStream = Streamed<wire::WatchModelsResponse>;
     type FetchWeightsStream = Streamed<wire::FetchWeightsResponse>;
 
     async fn put_examples(&self, request: Request<wire::PutExamplesRequest>) -> Answer<wire::PutExamplesResponse> {
         let request = request.into_inner();
-        let serving = self.serving(&request.run_id)?;
+        let serving = self.0.serving(&request.run_id)?;
         if serving.by_hand.is_none() {
             return Err(hand_only());
         }
@@ -132,12 +136,12 @@ impl LearnerService for Arc<Server> {
 
     async fn train_step(&self, request: Request<wire::TrainStepRequest>) -> Answer<wire::TrainStepResponse> {
         let request = request.into_inner();
-        let serving = self.serving(&request.run_id)?;
+        let serving = self.0.serving(&request.run_id)?;
         let Some(way) = serving.by_hand else { return Err(hand_only()) };
         let key = name("idempotency_key", request.idempotency_key)?;
         let ids = record_ids("example_ids", &request.example_ids, 0..=MAX_ITEMS)?;
         // One at a time: a repeat waits for the first, and answers as it did.
-        let mut steps = self.steps.lock().await;
+        let mut steps = self.0.steps.lock().await;
         if let Some((_, told)) = steps.iter().find(|(known, _)| *known == key) {
             return Ok(Response::new(told.clone()));
         }
@@ -156,7 +160,7 @@ impl LearnerService for Arc<Server> {
 
     async fn watch_models(&self, request: Request<wire::WatchModelsRequest>) -> Answer<Self::WatchModelsStream> {
         let request = request.into_inner();
-        let serving = self.serving(&request.run_id)?;
+        let serving = self.0.serving(&request.run_id)?;
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
             let (mut sets, mut behind) = (serving.outlet.watch(), request.after_version);
@@ -188,7 +192,7 @@ impl LearnerService for Arc<Server> {
 
     async fn fetch_weights(&self, request: Request<wire::FetchWeightsRequest>) -> Answer<Self::FetchWeightsStream> {
         let request = request.into_inner();
-        let serving = self.serving(&request.run_id)?;
+        let serving = self.0.serving(&request.run_id)?;
         let part = part(request.part)?;
         let model: Option<ModelRef> = optional("model", request.model)?;
         if model.is_none() && part != Part::Initial {
@@ -213,19 +217,19 @@ impl LearnerService for Arc<Server> {
         &self,
         request: Request<wire::SaveCheckpointRequest>,
     ) -> Answer<wire::SaveCheckpointResponse> {
-        self.serving(&request.into_inner().run_id)?;
+        self.0.serving(&request.into_inner().run_id)?;
         Err(Status::unimplemented("this version of joust writes checkpoints as learner.checkpoint_every says"))
     }
 
     async fn get_status(&self, request: Request<wire::GetStatusRequest>) -> Answer<wire::GetStatusResponse> {
         let asked = request.into_inner().run_id;
         let serving = match asked.is_empty() {
-            true => self.serving.lock().clone(),
-            false => Some(self.serving(&asked)?),
+            true => self.0.serving.lock().clone(),
+            false => Some(self.0.serving(&asked)?),
         };
-        let uptime = prost_types::Duration { seconds: self.began.elapsed().as_secs() as i64, nanos: 0 };
+        let uptime = prost_types::Duration { seconds: self.0.began.elapsed().as_secs() as i64, nanos: 0 };
         let mut status = wire::GetStatusResponse {
-            worker: self.worker.clone(),
+            worker: self.0.worker.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime: Some(uptime),
             ..wire::GetStatusResponse::default()
@@ -263,7 +267,7 @@ fn send_files(header: &Header, total: u64, offset: u64, to: &mpsc::Sender<Result
                     let mut data = vec![0; ((ends - at) as usize).min(MAX_CHUNK_BYTES)];
                     file.read_exact(&mut data)?;
                     let length = data.len() as u64;
-                    if !say(Kind::Chunk(wire::WeightsChunk { offset_bytes: at, data })) {
+                    if !say(Kind::Chunk(wire::WeightsChunk { offset_bytes: at, data: data.into() })) {
                         return Ok(false);
                     }
                     at += length;

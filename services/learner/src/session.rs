@@ -186,6 +186,7 @@ impl<'a> Session<'a> {
         metrics.insert("time/wait_s".into(), std::mem::take(&mut self.waited_s));
         *self.around.trained += 1;
         failpoint::pass("learner_after_step");
+        self.still_ours(plan.step).await?;
         self.seal().await?; // the update has waited for its parts
         outcome_metrics(&mut metrics, outcomes, &harvest, self.config.version(plan.step));
         if let Some(chosen) = metrics.get("rewards/chosen") {
@@ -215,6 +216,18 @@ impl<'a> Session<'a> {
         let budget = self.config.stop.max_seconds;
         let over = budget > 0 && self.seconds() > budget as f64;
         Ok(stop.or(over.then_some(Ended::Budget)))
+    }
+
+    /// Fails where another learner has taken the run over while this process stood still: nothing that it did since is told or kept.
+    async fn still_ours(&mut self, step: u64) -> Result<()> {
+        if self.around.outlet.is_none() {
+            return Ok(()); // nobody else can
+        }
+        let assigned = StepManifest { step, body: Vec::new() };
+        match self.around.queue.assign(&self.topic, Vec::new(), assigned, self.fence).await {
+            Err(joust_queue::Error::AlreadyAssigned { .. }) | Ok(()) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Looks up the examples that a manifest names.
@@ -278,7 +291,7 @@ impl<'a> Session<'a> {
     }
 
     /// Puts weights where other processes fetch them, if there are any.
-    async fn put_out(&self, part: Part, id: &ModelRef, weights: Weights) -> Result<Weights> {
+    async fn put_out(&mut self, part: Part, id: &ModelRef, weights: Weights) -> Result<Weights> {
         let Some(outlet) = self.around.outlet.clone() else { return Ok(weights) };
         let id = id.clone();
         let put = move || outlet.put(part, &id, &weights).map(|()| weights);

@@ -6,6 +6,7 @@ mod annotate;
 mod answer;
 mod error;
 mod revise;
+pub mod server;
 
 use std::{sync::Arc, time::Duration};
 

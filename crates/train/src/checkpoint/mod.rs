@@ -71,7 +71,17 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Io`] with the path.
     pub fn stage(root: &Path, step: u64) -> Result<PathBuf> {
-        let staging = root.join(format!(".checkpoint-{step}.staging"));
+        // Of this process: a learner that was stopped and wakes up writes into a folder of its own.
+        let staging = root.join(format!(".checkpoint-{step}.{}.staging", std::process::id()));
+        for old in root.read_dir().into_iter().flatten().flatten() {
+            let name = old.file_name().to_string_lossy().into_owned();
+            let staged = name.strip_prefix(".checkpoint-").filter(|name| name.ends_with(".staging"));
+            let begun = staged.and_then(|name| name.split('.').next()?.parse::<u64>().ok());
+            if begun.is_some_and(|begun| begun < step) {
+                // What a killed process left; one that goes on fails at its fence.
+                let _ = fs::remove_dir_all(old.path());
+            }
+        }
         if staging.exists() {
             fs::remove_dir_all(&staging).map_err(io("remove", &staging))?;
         }

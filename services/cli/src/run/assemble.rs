@@ -6,7 +6,7 @@ use anyhow::Context;
 use joust_config::{Resolved, RunFile, judge::JudgeConfig};
 use joust_coordinator::prompts::{Reader, read};
 use joust_core::Prompt;
-use joust_data::PromptSet;
+use joust_data::{PromptSet, Tokenizer};
 use joust_engine::SamplingParams;
 use joust_judges::{Judge, build};
 use joust_model::Device;
@@ -91,12 +91,12 @@ pub fn prompts(run: &RunFile, model: &LanguageModel) -> anyhow::Result<PromptSet
 }
 
 /// Returns how the run draws answers.
-pub fn sampling(run: &RunFile, model: &LanguageModel) -> SamplingParams {
+pub fn sampling(run: &RunFile, tokenizer: &Tokenizer) -> SamplingParams {
     SamplingParams {
         temperature: run.sampling.temperature,
         top_p: run.sampling.top_p,
         top_k: i64::from(run.sampling.top_k),
         max_new_tokens: run.sampling.max_new_tokens as usize,
-        eos_ids: model.tokenizer.eos_ids().to_vec(),
+        eos_ids: tokenizer.eos_ids().to_vec(),
     }
 }

@@ -1,9 +1,9 @@
 //! `joust run`: all roles of one run in this process, over a queue in its folder or on a Redis.
 
-mod assemble;
-mod folder;
+pub(crate) mod assemble;
+pub(crate) mod folder;
 mod memory;
-mod observer;
+pub(crate) mod observer;
 mod queue;
 pub(crate) mod roles;
 pub(crate) mod settings;

@@ -193,15 +193,15 @@ fn keep_samples(path: &Path, samples: &[crate::evaluation::Sample]) -> anyhow::R
 /// Where judged rollouts are sent, and the task that writes them until every sender is gone.
 pub type ArchiveTask = (Option<mpsc::Sender<joust_judge::Judged>>, JoinHandle<anyhow::Result<()>>);
 
-/// Starts the task that archives judged rollouts, if the run file asks for one.
+/// Starts the task that archives judged rollouts under `dir`, if the run file asks for one.
 ///
 /// # Errors
 /// An archive that cannot be opened.
-pub fn archive(run: &RunFile) -> anyhow::Result<ArchiveTask> {
+pub fn archive_of(run: &RunFile, dir: &Path) -> anyhow::Result<ArchiveTask> {
     if !run.output.archive {
         return Ok((None, tokio::spawn(async { Ok(()) })));
     }
-    let mut archive = Archive::open(&run.output.dir, u64::from(run.learner.prompts_per_step))?;
+    let mut archive = Archive::open(dir, u64::from(run.learner.prompts_per_step))?;
     let (sender, mut receiver) = mpsc::channel::<joust_judge::Judged>(super::roles::ARCHIVE_BACKLOG);
     let task = tokio::task::spawn_blocking(move || {
         while let Some(judged) = receiver.blocking_recv() {

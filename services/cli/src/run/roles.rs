@@ -6,8 +6,8 @@ use anyhow::Context;
 use joust_config::{Resolved, RunFile, run::ReferenceKind};
 use joust_coordinator::{Feed, FeedDeps, feed, prompts::PromptStream};
 use joust_core::{ModelSet, Player, Release, Shutdown};
-use joust_engine::{Engine, ModelStore, Published, Snapshot};
-use joust_judges::Ask;
+use joust_engine::{Engine, ModelStore, Published, SamplingParams, Snapshot};
+use joust_judges::{Ask, Judge};
 use joust_learner::{Ended, Learners, State};
 use joust_queue::Queue;
 use tokio::{
@@ -15,27 +15,35 @@ use tokio::{
     task::JoinSet,
 };
 
+pub(crate) use super::observer::archive_of;
 use super::{
     assemble::{Parts, sampling},
-    observer::{RunObserver, archive},
+    observer::RunObserver,
     settings::{annotate, learner_config, rules},
 };
 use crate::{evaluation::Evaluator, rank};
 
 /// Answers decoded together at most.
-const MAX_ROWS: usize = 256;
+pub(crate) const MAX_ROWS: usize = 256;
 /// Longest wait for the judgements of one batch.
 const JUDGING: Duration = Duration::from_secs(600);
 /// Judged rollouts that wait for the archive at most.
 pub(super) const ARCHIVE_BACKLOG: usize = 256;
 
 /// What every role is built from.
-struct Stage {
+pub(crate) struct Stage {
     queue: Arc<dyn Queue>,
     engine: Engine,
     models: ModelStore,
     initial: Arc<Snapshot>,
     release: Release,
+}
+
+impl Stage {
+    /// Returns which weights the run begins with.
+    pub(crate) fn initial_id(&self) -> &joust_core::ModelRef {
+        &self.initial.id
+    }
 }
 
 /// Runs all roles until the learner ends, then stops the others.
@@ -50,13 +58,13 @@ pub async fn run(
 ) -> anyhow::Result<(Ended, State)> {
     let run = &resolved.run;
     let stage = stage(run, &parts, queue)?;
-    let (archive_sender, archive_task) = archive(run)?;
+    let (archive_sender, archive_task) = archive_of(run, &run.output.dir)?;
     let (progress, watching) = watch::channel(None);
     let learner = learner(resolved, &parts, &stage, progress)?;
     let mut roles = JoinSet::new();
     let stop = Shutdown::default(); // the roles around the learner end after it
     spawn_coordinator(&mut roles, run, &stage, (&parts, watching), &stop);
-    spawn_rollout(&mut roles, run, &stage, &parts, &stop);
+    spawn_rollout(&mut roles, run, &stage, &parts, &stop)?;
     spawn_judge(&mut roles, run, &stage, &parts, (archive_sender, &stop));
     drop(parts);
     let learning = joust_learner::run(learner.0, learner.1, shutdown);
@@ -87,7 +95,11 @@ pub async fn run(
     first
 }
 
-fn stage(run: &RunFile, parts: &Parts, queue: Arc<dyn Queue>) -> anyhow::Result<Stage> {
+/// Builds what the roles share; the engine's thread starts.
+///
+/// # Errors
+/// Weights that are not whole.
+pub(crate) fn stage(run: &RunFile, parts: &Parts, queue: Arc<dyn Queue>) -> anyhow::Result<Stage> {
     let initial = parts.model.snapshot(parts.weights_hash.clone())?;
     let ema = averaged(run).then(|| initial.clone());
     let past = keeps_past(run).then(|| initial.clone());
@@ -104,13 +116,18 @@ fn stage(run: &RunFile, parts: &Parts, queue: Arc<dyn Queue>) -> anyhow::Result<
         engine: Engine::start(parts.device.clone(), MAX_ROWS)?,
         models,
         initial,
-        release: Release {
-            prompts_per_step: u64::from(run.learner.prompts_per_step),
-            steps: parts.steps,
-            max_staleness: u64::from(run.pipeline.max_staleness),
-            iteration_steps: run.learner.iteration_steps,
-        },
+        release: release(run, parts.steps),
     })
+}
+
+/// Builds when prompts may be put.
+fn release(run: &RunFile, steps: u64) -> Release {
+    Release {
+        prompts_per_step: u64::from(run.learner.prompts_per_step),
+        steps,
+        max_staleness: u64::from(run.pipeline.max_staleness),
+        iteration_steps: run.learner.iteration_steps,
+    }
 }
 
 /// Returns whether a player or the reference needs the averaged policy.
@@ -143,20 +160,9 @@ fn spawn_rollout(
     stage: &Stage,
     parts: &Parts,
     stop: &Shutdown,
-) {
-    let config = joust_rollout::Config {
-        run: run.name.clone(),
-        worker: "rollout-0".into(),
-        players: run.sampling.players.clone(),
-        mixture_coef: run.sampling.mixture_coef,
-        annotate: annotate(run),
-        style: run.sampling.style.clone(),
-        revision: run.sampling.players.contains(&Player::Revised).then(|| revision(run, parts)),
-        params: sampling(run, &parts.model),
-        seed: run.seed,
-        batch: run.learner.prompts_per_step as usize,
-        release: stage.release,
-    };
+) -> anyhow::Result<()> {
+    let params = sampling(run, &parts.model.tokenizer);
+    let config = rollout_config(run, parts.steps, (params, "rollout-0"), || Ok(parts.judge.clone()))?;
     let deps = joust_rollout::Deps {
         queue: stage.queue.clone(),
         engine: stage.engine.clone(),
@@ -165,13 +171,40 @@ fn spawn_rollout(
     };
     let stop = stop.clone();
     roles.spawn(async move { Ok(joust_rollout::run(config, deps, stop).await?) });
+    Ok(())
+}
+
+/// Builds the settings of a run's rollout worker; `judge` is opened where answers are revised.
+///
+/// # Errors
+/// A judge that cannot be opened.
+pub(crate) fn rollout_config(
+    run: &RunFile,
+    steps: u64,
+    (params, worker): (SamplingParams, &str),
+    judge: impl FnOnce() -> anyhow::Result<Arc<dyn Judge>>,
+) -> anyhow::Result<joust_rollout::Config> {
+    let revised = run.sampling.players.contains(&Player::Revised);
+    Ok(joust_rollout::Config {
+        run: run.name.clone(),
+        worker: worker.into(),
+        players: run.sampling.players.clone(),
+        mixture_coef: run.sampling.mixture_coef,
+        annotate: annotate(run),
+        style: run.sampling.style.clone(),
+        revision: if revised { Some(revision(run, judge()?)) } else { None },
+        params,
+        seed: run.seed,
+        batch: run.learner.prompts_per_step as usize,
+        release: release(run, steps),
+    })
 }
 
 /// Builds how answers are revised; the training judge says which.
-fn revision(run: &RunFile, parts: &Parts) -> joust_rollout::Revision {
+fn revision(run: &RunFile, judge: Arc<dyn Judge>) -> joust_rollout::Revision {
     let first = run.sampling.players.iter().filter(|player| **player != Player::Revised).count();
     joust_rollout::Revision {
-        judge: parts.judge.clone(),
+        judge,
         ask: asked(run, first as u32),
         timeout: JUDGING,
         feedback: run.sampling.revision.feedback.clone(),
@@ -195,21 +228,30 @@ fn spawn_judge(
     parts: &Parts,
     (archive, stop): (Option<mpsc::Sender<joust_judge::Judged>>, &Shutdown),
 ) {
-    let config = joust_judge::Config {
-        run: run.name.clone(),
-        worker: "judge-0".into(),
-        ask: asked(run, run.sampling.judged()),
-        rules: rules(run, parts.steps),
-        seed: run.seed,
-        batch: run.learner.prompts_per_step as usize,
-        timeout: JUDGING,
-    };
+    let config = judge_config(run, parts.steps, "judge-0");
     let deps = joust_judge::Deps { queue: stage.queue.clone(), judge: parts.judge.clone(), archive };
     let stop = stop.clone();
     roles.spawn(async move { Ok(joust_judge::run(config, deps, stop).await?) });
 }
 
-fn learner(
+/// Builds the settings of a run's judge worker.
+pub(crate) fn judge_config(run: &RunFile, steps: u64, worker: &str) -> joust_judge::Config {
+    joust_judge::Config {
+        run: run.name.clone(),
+        worker: worker.into(),
+        ask: asked(run, run.sampling.judged()),
+        rules: rules(run, steps),
+        seed: run.seed,
+        batch: run.learner.prompts_per_step as usize,
+        timeout: JUDGING,
+    }
+}
+
+/// Builds the run's learner, from the initial weights.
+///
+/// # Errors
+/// Weights that are not whole, or a loss that refuses its settings.
+pub(crate) fn learner(
     resolved: &Resolved,
     parts: &Parts,
     stage: &Stage,
@@ -222,7 +264,7 @@ fn learner(
         tokenizer: model.tokenizer.clone(),
         judge: parts.eval_judge.clone(),
         prompts: parts.prompts.eval().iter().take(run.eval.prompts as usize).cloned().collect(),
-        params: sampling(run, model),
+        params: sampling(run, &model.tokenizer),
         seed: run.seed,
     };
     let learners = match run.learner.ranks {

@@ -1,0 +1,105 @@
+//! The rollout worker: one sampling loop a run, on one engine, with models that follow the run's learner.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use joust_core::Shutdown;
+use joust_engine::Engine;
+use joust_judges::build;
+use joust_proto::coordinator::v1::Assignment;
+use joust_rollout::server::{Server, Serving};
+use joust_rpc::{Services, sized::rollout_server};
+use tokio::sync::watch;
+
+use super::{
+    Worker,
+    fetch::Follower,
+    runs::{self, Served, Work},
+};
+use crate::{
+    device,
+    run::{roles, sampling},
+    scorer,
+};
+
+/// Pause before a learner that is not there is asked again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+pub(super) fn work(
+    worker: &Arc<Worker>,
+    assignments: watch::Receiver<Vec<Assignment>>,
+    (budget_bytes, shutdown): (u64, Shutdown),
+) -> anyhow::Result<(Services, Work)> {
+    let engine = Engine::start(device::chosen(), roles::MAX_ROWS)?;
+    let server = Server::new(&worker.name, engine.clone(), budget_bytes, shutdown.clone());
+    let services = Services::default().with(rollout_server(server.clone()));
+    let worker = worker.clone();
+    let serve = move |served: Served| rollout_for(worker.clone(), (engine.clone(), server.clone()), served);
+    Ok((services, Box::pin(runs::each(assignments, shutdown, false, serve))))
+}
+
+/// Answers a run's prompts until it is left.
+async fn rollout_for(worker: Arc<Worker>, (engine, server): (Engine, Server), served: Served) -> anyhow::Result<()> {
+    let run = &served.resolved.run;
+    let Some(mut follower) = first(&worker, &served).await? else { return Ok(()) };
+    let (models, model) = (follower.models(), follower.model().clone());
+    let steps = served.assignment.borrow().steps;
+    let params = sampling(run, &model.tokenizer);
+    server.serve(
+        run.name.clone(),
+        Serving {
+            models: models.clone(),
+            tokenizer: model.tokenizer.clone(),
+            params: params.clone(),
+            mixture_coef: run.sampling.mixture_coef,
+            style: run.sampling.style.clone(),
+            model_bytes: model.bytes,
+        },
+    );
+    let judge = || {
+        let opened = scorer::open_all(&run.judge, &run.output.dir, &device::chosen())?;
+        Ok(build(run.training_judge().context("the run file names no judge")?, &run.judge, &opened)?)
+    };
+    let config = roles::rollout_config(run, steps, (params, &worker.name), judge)?;
+    let deps = joust_rollout::Deps { queue: worker.queue.clone(), engine, models, tokenizer: model.tokenizer.clone() };
+    let sampling = if served.assignment.borrow().by_hand {
+        tokio::spawn({
+            let stop = served.stop.clone();
+            async move { Ok(stop.wait().await) }
+        })
+    } else {
+        tokio::spawn(joust_rollout::run(config, deps, served.stop.clone()))
+    };
+    tokio::pin!(sampling);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut sampling => break ended,
+            followed = follower.follow() => {
+                if let Err(error) = followed {
+                    tracing::warn!(run = %run.name, error = format!("{error:#}"), "the learner's models cannot be followed; trying again");
+                }
+                let address = served.assignment.borrow().learner_address.clone();
+                tokio::time::sleep(PAUSE).await;
+                follower.move_to(&worker, &address)?;
+            }
+        }
+    };
+    server.forget(&run.name);
+    Ok(ended.context("sampling panicked")??)
+}
+
+/// Fetches what the run began with, as soon as it has a learner; `None` when the run is left before.
+async fn first(worker: &Arc<Worker>, served: &Served) -> anyhow::Result<Option<Follower>> {
+    let mut assignment = served.assignment.clone();
+    let address = tokio::select! {
+        found = assignment.wait_for(|assignment| !assignment.learner_address.is_empty()) => match found {
+            Ok(assignment) => assignment.learner_address.clone(),
+            Err(_) => return Ok(None),
+        },
+        () = served.stop.wait() => return Ok(None),
+    };
+    tokio::select! {
+        follower = Follower::open(worker, &served.resolved, &address) => follower.map(Some),
+        () = served.stop.wait() => Ok(None),
+    }
+}

@@ -1,0 +1,83 @@
+//! The joust command and the workers of a cluster: parse, set up logs and threads, dispatch, and turn errors into messages and exit codes.
+
+mod args;
+mod ckpt;
+pub mod cluster;
+mod config_cmd;
+mod device;
+mod doctor;
+mod eval;
+mod evaluation;
+mod export;
+mod few_shot;
+mod games;
+mod learned;
+mod model;
+mod optim;
+mod people;
+mod presets;
+mod rank;
+pub mod remote;
+mod reward;
+mod run;
+mod sample;
+mod scorer;
+mod sft;
+mod stats;
+pub mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+
+/// Exit code for bad input: a file, a key or a value that the user can mend.
+const BAD_INPUT: u8 = 2;
+
+/// Runs the command that this process was started with.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let result =
+        joust_telemetry::init(args.log_format.into()).map_err(anyhow::Error::from).and_then(|_guard| dispatch(args));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {}", explained(&error));
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}
+
+/// Joins an error with its causes, without those that it already quotes.
+fn explained(error: &anyhow::Error) -> String {
+    let add = |text: String, cause: String| if text.contains(&cause) { text } else { format!("{text}: {cause}") };
+    error.chain().map(ToString::to_string).reduce(add).unwrap_or_default()
+}
+
+fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
+    device::choose(args.device)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match args.command {
+        Command::Run(args) => match args.cluster {
+            Some(command) => runtime.block_on(remote::run(command)),
+            None => runtime.block_on(run::run(args.here)),
+        },
+        Command::Up(args) => runtime.block_on(up::up(args)),
+        Command::Down(args) => runtime.block_on(up::down(args)),
+        Command::Status(args) => runtime.block_on(remote::status(args)),
+        Command::Pairs { command } => runtime.block_on(remote::pairs(command)),
+        Command::Queue { command } => runtime.block_on(remote::queue(command)),
+        Command::Ckpt(args) => ckpt::run(&args.command),
+        Command::Rank(args) => rank::run(&args),
+        Command::Sft(args) => sft::run(&args),
+        Command::TrainReward(args) => reward::run(&args),
+        Command::FewShot(args) => few_shot::run(&args),
+        Command::Sample(args) => runtime.block_on(sample::run(args)),
+        Command::Eval(args) => runtime.block_on(eval::run(args)),
+        Command::Presets(args) => presets::run(&args),
+        Command::Games(args) => games::run(&args),
+        Command::Config(args) => config_cmd::run(&args),
+        Command::Doctor(args) => runtime.block_on(doctor::run(&args)),
+    }
+}
