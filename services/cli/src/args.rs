@@ -372,8 +372,7 @@ pub struct DownArgs {
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
     /// The run file.
-    #[arg(required = true)]
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
     /// Override a key, for example `--set loss.beta=0.2`; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,

@@ -26,6 +26,8 @@ use crate::{device, model};
 
 /// A stream that says nothing for so long is taken for one that is cut; the learner speaks every 10 seconds.
 const SILENCE: Duration = Duration::from_secs(25);
+/// Pause before a learner that opens the run is asked again.
+const SOON: Duration = Duration::from_millis(100);
 /// Times that a cut transfer is gone on with.
 const TRIES: u32 = 5;
 
@@ -172,6 +174,11 @@ fn frozen(first: &Snapshot, path: &Path, id: ModelRef) -> anyhow::Result<Arc<Sna
 #[error("the learner has newer weights")]
 struct Replaced;
 
+/// The learner is there, and is still opening the run.
+#[derive(Debug, thiserror::Error)]
+#[error("the learner does not serve the run yet")]
+pub(super) struct NotYet;
+
 /// What was fetched.
 struct Fetched {
     model: ModelRef,
@@ -181,6 +188,7 @@ struct Fetched {
 fn said(status: tonic::Status) -> anyhow::Error {
     match Reason::of(&status) {
         Some(Reason::UnknownModel) => Replaced.into(),
+        Some(Reason::UnknownRun) => NotYet.into(),
         _ => anyhow::anyhow!("the learner answers {:?}: {}", status.code(), status.message()),
     }
 }
@@ -204,6 +212,10 @@ async fn fetch(
         match transfer.go_on(client, what).await {
             Ok(()) => break,
             Err(error) if error.downcast_ref::<Replaced>().is_some() => return Err(error),
+            Err(error) if error.downcast_ref::<NotYet>().is_some() => {
+                tracing::debug!(run = %what.0, "the learner does not serve the run yet");
+                tokio::time::sleep(SOON).await;
+            }
             Err(error) if tries + 1 < TRIES => {
                 tries += 1;
                 tracing::warn!(

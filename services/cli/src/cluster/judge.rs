@@ -14,7 +14,11 @@ use super::{
     Worker,
     runs::{self, Served, Work},
 };
-use crate::{device, run::roles, scorer};
+use crate::{
+    device,
+    run::{folder::JUDGED, roles},
+    scorer,
+};
 
 pub(super) fn work(
     worker: &Arc<Worker>,
@@ -46,7 +50,7 @@ async fn judge_for(worker: Arc<Worker>, server: Server, served: Served) -> anyho
     let judge = serving.judges[&serving.main].clone();
     server.serve(served.run().clone(), serving);
     // Each worker has an archive of its own: a file has one writer.
-    let (archive, archived) = roles::archive_of(&run, &run.output.dir.join("judged").join(&worker.name))?;
+    let (archive, archived) = roles::archive_of(&run, &run.output.dir.join(JUDGED).join(&worker.name))?;
     let config = roles::judge_config(&run, steps, &worker.name);
     let deps = joust_judge::Deps { queue: worker.queue.clone(), judge, archive };
     let judged = joust_judge::run(config, deps, served.stop.clone()).await;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     Worker,
-    fetch::Follower,
+    fetch::{Follower, NotYet},
     runs::{self, Served, Work},
 };
 use crate::{
@@ -75,7 +75,7 @@ async fn rollout_for(worker: Arc<Worker>, (engine, server): (Engine, Server), se
         tokio::select! {
             ended = &mut sampling => break ended,
             followed = follower.follow() => {
-                if let Err(error) = followed {
+                if let Err(error) = followed && error.downcast_ref::<NotYet>().is_none() {
                     tracing::warn!(run = %run.name, error = format!("{error:#}"), "the learner's models cannot be followed; trying again");
                 }
                 let address = served.assignment.borrow().learner_address.clone();

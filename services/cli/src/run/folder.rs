@@ -6,6 +6,9 @@ use anyhow::{Context, bail, ensure};
 use joust_config::{Resolved, dump};
 use serde::{Deserialize, Serialize};
 
+/// Folder of what the judge workers of a cluster keep of a run, one folder a worker.
+pub const JUDGED: &str = "judged";
+
 /// What tells one run from another.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
@@ -39,8 +42,8 @@ pub fn claim(resolved: &Resolved, (inputs, queue): (&str, Option<&str>), resume:
         check(dir, &identity, &found, resume)?;
         return write_atomically(&dir.join("run.toml"), &dump(resolved)?);
     }
-    // What a kill during the claim itself leaves is no run.
-    let foreign = |name: std::ffi::OsString| !name.to_string_lossy().ends_with(".staging");
+    // What a kill during the claim itself leaves is no run, nor is what the judges of a cluster keep.
+    let foreign = |name: std::ffi::OsString| !name.to_string_lossy().ends_with(".staging") && name != JUDGED;
     let occupied = dir.read_dir().is_ok_and(|entries| entries.flatten().any(|entry| foreign(entry.file_name())));
     ensure!(!occupied, "output folder {} holds something that is not a run; set output.dir", dir.display());
     ensure!(!resume, "output folder {} holds no run to resume; leave out --resume", dir.display());

@@ -8,7 +8,7 @@ mod queue;
 pub(crate) mod roles;
 pub(crate) mod settings;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
 use joust_config::{Resolved, RunFile, dump, load};
@@ -26,8 +26,8 @@ const STOPPED: u8 = 130;
 ///
 /// # Errors
 /// Bad input before anything is written, or what broke the run; the last checkpoint is whole then.
-pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let resolved = load::<RunFile>(&args.file, &args.overrides)?;
+pub async fn run(file: &Path, args: RunArgs) -> anyhow::Result<ExitCode> {
+    let resolved = load::<RunFile>(file, &args.overrides)?;
     optim::set_threads(resolved.run.learner.optim.threads);
     let parts = tokio::task::spawn_blocking({
         let resolved = resolved.clone();
@@ -55,7 +55,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let dir = dir.display();
     match ended {
         Ended::Stopped => {
-            eprintln!("stopped after step {}; go on with: joust run {} --resume", state.step, args.file.display());
+            eprintln!("stopped after step {}; go on with: joust run {} --resume", state.step, file.display());
             return Ok(ExitCode::from(STOPPED));
         }
         Ended::Finished => {}
