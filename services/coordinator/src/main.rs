@@ -1,12 +1,16 @@
 //! `joust-coordinator`: the coordinator of a cluster.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
 use joust_config::{Deployment, LogFormat, load};
 use joust_coordinator::{Config, Deps, open_queue, serve};
 use joust_core::Shutdown;
+use joust_rpc::ServerConfig;
+
+/// How long it says that it goes before it refuses calls.
+const NOTICE: Duration = Duration::from_millis(500);
 
 /// The coordinator of a joust cluster: runs, members and prompts.
 #[derive(Debug, Parser)]
@@ -43,7 +47,8 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         roots: deployment.folders.roots.clone(),
         runs: deployment.folders.runs.clone().context("the deployment file names no folders.runs")?,
         state: deployment.folders.state.clone().context("the deployment file names no folders.state")?,
-        server: joust_rpc::deploy::server_config(&deployment, &listen)?,
+        // It is alone under its name: nothing has to look for another one first.
+        server: ServerConfig { drain_notice: NOTICE, ..joust_rpc::deploy::server_config(&deployment, &listen)? },
     };
     let queue = open_queue(&deployment).await?;
     let listener =

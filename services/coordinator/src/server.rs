@@ -14,7 +14,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    cluster::{Event, NewRun, Run},
+    cluster::{Event, Member, NewRun, Run},
     prompts, records,
     service::Core,
     wire as say,
@@ -298,7 +298,13 @@ impl CoordinatorService for Server {
                 let runs = cluster.assignments(&member.worker);
                 (member, runs.into_iter().map(|assignment| assignment.run.to_string()).collect::<Vec<_>>())
             });
-            let serving = with_runs.filter(|(_, runs)| request.run_id.is_empty() || runs.contains(&request.run_id));
+            let ready = |member: &Member| {
+                let told = member.progress.iter().find(|(run, _)| run.as_str() == request.run_id);
+                told.is_some_and(|(_, progress)| progress.recovered)
+            };
+            let serving = with_runs.filter(|(member, runs)| {
+                request.run_id.is_empty() || (runs.contains(&request.run_id) && ready(member))
+            });
             serving.map(|(member, runs)| say::member(member, runs)).collect()
         });
         Ok(Response::new(wire::ListWorkersResponse { workers }))

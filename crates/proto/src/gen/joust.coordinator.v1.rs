@@ -725,7 +725,7 @@ pub struct WorkerProgress {
     /// Generation of the run that the worker works for, as its assignment says.
     #[prost(uint64, tag = "8")]
     pub generation: u64,
-    /// Whether a learner has recovered what the one before left: until then its steps are not believed.
+    /// Whether the worker is ready for the run; a learner is when it has recovered what the one before left, and until then its steps are not believed.
     #[prost(bool, tag = "9")]
     pub recovered: bool,
 }
@@ -824,7 +824,7 @@ pub struct ListWorkersRequest {
     /// Role that is meant; unspecified: all.
     #[prost(enumeration = "Role", tag = "1")]
     pub role: i32,
-    /// Run that they serve; empty: any.
+    /// Run that they serve, and have said that they are ready for; empty: any.
     #[prost(string, tag = "2")]
     pub run_id: ::prost::alloc::string::String,
 }

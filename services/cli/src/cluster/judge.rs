@@ -49,12 +49,14 @@ async fn judge_for(worker: Arc<Worker>, server: Server, served: Served) -> anyho
     let serving = serving.await.context("opening the judges panicked")??;
     let judge = serving.judges[&serving.main].clone();
     server.serve(served.run().clone(), serving);
+    worker.reporter.progress(served.run(), |told| told.recovered = true);
     // Each worker has an archive of its own: a file has one writer.
     let (archive, archived) = roles::archive_of(&run, &run.output.dir.join(JUDGED).join(&worker.name))?;
     let config = roles::judge_config(&run, steps, &worker.name);
     let deps = joust_judge::Deps { queue: worker.queue.clone(), judge, archive };
     let judged = joust_judge::run(config, deps, served.stop.clone()).await;
     server.forget(served.run());
+    worker.reporter.forget(served.run());
     let archived = archived.await.context("the archive panicked")?;
     judged?;
     archived

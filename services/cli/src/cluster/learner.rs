@@ -124,14 +124,13 @@ async fn train(worker: &Worker, server: &Server, served: &Served, generation: u6
     tokio::pin!(learning);
     let (mut watching, mut assignment) = (watching, served.assignment.clone());
     loop {
+        if assignment.borrow_and_update().stopping {
+            stop.trigger();
+        }
         tokio::select! {
             ended = &mut learning => return Ok(ended?.0),
             Ok(()) = watching.changed() => tell(worker, run, generation, *watching.borrow_and_update()),
-            Ok(()) = assignment.changed() => {
-                if assignment.borrow_and_update().stopping {
-                    stop.trigger();
-                }
-            }
+            Ok(()) = assignment.changed() => {}
             () = served.stop.wait(), if !stop.is_triggered() => stop.trigger(),
         }
     }

@@ -56,6 +56,7 @@ async fn rollout_for(worker: Arc<Worker>, (engine, server): (Engine, Server), se
             model_bytes: model.bytes,
         },
     );
+    worker.reporter.progress(&run.name, |told| told.recovered = true);
     let judge = || {
         let opened = scorer::open_all(&run.judge, &run.output.dir, &device::chosen())?;
         Ok(build(run.training_judge().context("the run file names no judge")?, &run.judge, &opened)?)
@@ -85,6 +86,7 @@ async fn rollout_for(worker: Arc<Worker>, (engine, server): (Engine, Server), se
         }
     };
     server.forget(&run.name);
+    worker.reporter.forget(&run.name);
     Ok(ended.context("sampling panicked")??)
 }
 

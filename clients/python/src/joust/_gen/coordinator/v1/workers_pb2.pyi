@@ -52,7 +52,7 @@ class RegisterWorkerResponse(_message.Message):
     def __init__(self, lease: _Optional[int] = ..., lease_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., heartbeat_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ...) -> None: ...
 
 class WorkerProgress(_message.Message):
-    __slots__ = ("run_id", "policy_version", "steps_done", "in_flight", "finished", "ended", "failed")
+    __slots__ = ("run_id", "policy_version", "steps_done", "in_flight", "finished", "ended", "failed", "generation", "recovered")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     STEPS_DONE_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,8 @@ class WorkerProgress(_message.Message):
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    RECOVERED_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     policy_version: int
     steps_done: int
@@ -67,7 +69,9 @@ class WorkerProgress(_message.Message):
     finished: int
     ended: str
     failed: str
-    def __init__(self, run_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., steps_done: _Optional[int] = ..., in_flight: _Optional[int] = ..., finished: _Optional[int] = ..., ended: _Optional[str] = ..., failed: _Optional[str] = ...) -> None: ...
+    generation: int
+    recovered: bool
+    def __init__(self, run_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., steps_done: _Optional[int] = ..., in_flight: _Optional[int] = ..., finished: _Optional[int] = ..., ended: _Optional[str] = ..., failed: _Optional[str] = ..., generation: _Optional[int] = ..., recovered: _Optional[bool] = ...) -> None: ...
 
 class LearnerEvent(_message.Message):
     __slots__ = ("run_id", "sequence", "step", "evaluation", "checkpoint", "models")
@@ -100,7 +104,7 @@ class HeartbeatRequest(_message.Message):
     def __init__(self, worker: _Optional[str] = ..., lease: _Optional[int] = ..., progress: _Optional[_Iterable[_Union[WorkerProgress, _Mapping]]] = ..., draining: _Optional[bool] = ..., events: _Optional[_Iterable[_Union[LearnerEvent, _Mapping]]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("run_id", "run_toml", "settings_hash", "learner_address", "generation", "by_hand", "stopping")
+    __slots__ = ("run_id", "run_toml", "settings_hash", "learner_address", "generation", "by_hand", "stopping", "steps")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_TOML_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +112,7 @@ class Assignment(_message.Message):
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     BY_HAND_FIELD_NUMBER: _ClassVar[int]
     STOPPING_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     run_toml: str
     settings_hash: str
@@ -115,7 +120,8 @@ class Assignment(_message.Message):
     generation: int
     by_hand: bool
     stopping: bool
-    def __init__(self, run_id: _Optional[str] = ..., run_toml: _Optional[str] = ..., settings_hash: _Optional[str] = ..., learner_address: _Optional[str] = ..., generation: _Optional[int] = ..., by_hand: _Optional[bool] = ..., stopping: _Optional[bool] = ...) -> None: ...
+    steps: int
+    def __init__(self, run_id: _Optional[str] = ..., run_toml: _Optional[str] = ..., settings_hash: _Optional[str] = ..., learner_address: _Optional[str] = ..., generation: _Optional[int] = ..., by_hand: _Optional[bool] = ..., stopping: _Optional[bool] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
     __slots__ = ("lease_duration", "assignments")

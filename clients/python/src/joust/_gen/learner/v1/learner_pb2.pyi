@@ -113,14 +113,16 @@ class WeightsFile(_message.Message):
     def __init__(self, name: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class WeightsHeader(_message.Message):
-    __slots__ = ("total_bytes", "blake3", "files")
+    __slots__ = ("total_bytes", "blake3", "files", "model")
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     BLAKE3_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     total_bytes: int
     blake3: str
     files: _containers.RepeatedCompositeFieldContainer[WeightsFile]
-    def __init__(self, total_bytes: _Optional[int] = ..., blake3: _Optional[str] = ..., files: _Optional[_Iterable[_Union[WeightsFile, _Mapping]]] = ...) -> None: ...
+    model: _rollout_pb2.ModelRef
+    def __init__(self, total_bytes: _Optional[int] = ..., blake3: _Optional[str] = ..., files: _Optional[_Iterable[_Union[WeightsFile, _Mapping]]] = ..., model: _Optional[_Union[_rollout_pb2.ModelRef, _Mapping]] = ...) -> None: ...
 
 class WeightsChunk(_message.Message):
     __slots__ = ("offset_bytes", "data")
