@@ -62,7 +62,9 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::Run(args) => match (args.cluster, args.here.file.clone()) {
             (Some(command), _) => runtime.block_on(remote::run(command)),
             (None, Some(file)) => runtime.block_on(run::run(&file, args.here)),
-            (None, None) => anyhow::bail!("joust run wants a run file, or what to do with the runs of a cluster; see joust run --help"),
+            (None, None) => anyhow::bail!(
+                "joust run wants a run file, or what to do with the runs of a cluster; see joust run --help"
+            ),
         },
         Command::Up(args) => runtime.block_on(up::up(args)),
         Command::Down(args) => runtime.block_on(up::down(args)),

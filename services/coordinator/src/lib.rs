@@ -1,7 +1,7 @@
 //! Coordinator: runs, members and prompts of a cluster. It samples, judges and trains nothing; it knows only how far the learners are.
 //!
-//! [`feed`] puts one run's prompts, in one process as in a cluster. [`serve`] is the service: what it decides is [`cluster`], what it remembers
-//! [`store`], what it answers [`server`].
+//! [`feed()`] puts one run's prompts, in one process as in a cluster. [`serve`] is the service: what it decides is [`cluster`], what it remembers
+//! `store`, what it answers `server`.
 
 pub mod cluster;
 mod deploy;
@@ -11,7 +11,7 @@ mod feed;
 pub mod prompts;
 mod records;
 mod roots;
-pub mod server;
+mod server;
 mod service;
 mod store;
 mod wire;

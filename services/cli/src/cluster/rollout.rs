@@ -66,7 +66,10 @@ async fn rollout_for(worker: Arc<Worker>, (engine, server): (Engine, Server), se
     let sampling = if served.assignment.borrow().by_hand {
         tokio::spawn({
             let stop = served.stop.clone();
-            async move { Ok(stop.wait().await) }
+            async move {
+                stop.wait().await;
+                Ok(())
+            }
         })
     } else {
         tokio::spawn(joust_rollout::run(config, deps, served.stop.clone()))
