@@ -79,7 +79,7 @@ impl Layout {
         crate::run::folder::write_atomically(&self.folder.join("tokens/tokens.toml"), &known)?;
         let password = self.secret("redis/password")?;
         let conf = format!(
-            "bind 127.0.0.1\nport {}\ndir {}\nsave \"\"\nappendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\nrequirepass {password}\n",
+            "bind 127.0.0.1\nport {}\ndir {}\nsave \"\"\nappendonly yes\nappendfsync always\nmaxmemory-policy noeviction\nrequirepass {password}\n",
             self.redis_port,
             self.folder.join("redis").display()
         );
