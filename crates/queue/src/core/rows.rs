@@ -1,6 +1,6 @@
 //! Keys and values of the store's rows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use joust_core::{RecordId, RunId};
 use serde::{Deserialize, Serialize};
@@ -87,16 +87,19 @@ pub(super) fn decode_counters(bytes: &[u8]) -> Option<(u32, Counters)> {
     Some((u32::from_be_bytes(*number), rmp_serde::from_slice(counters).ok()?))
 }
 
-/// Encodes an item: id, length of the trace context + 1 (0 for none), trace context, body.
-pub(crate) fn encode_item(item: &Item) -> Vec<u8> {
-    let trace = item.trace.as_deref().unwrap_or_default();
-    let length = item.trace.as_ref().map_or(0, |trace| trace.len() as u64 + 1);
-    let mut bytes = Vec::with_capacity(24 + trace.len() + item.body.len());
-    bytes.extend_from_slice(item.id.as_bytes());
-    bytes.extend_from_slice(&length.to_be_bytes());
-    bytes.extend_from_slice(trace.as_bytes());
-    bytes.extend_from_slice(&item.body);
+pub(super) fn encode_item(item: &Item) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(24 + item.trace.as_ref().map_or(0, String::len) + item.body.len());
+    write_item(item, &mut bytes).expect("memory takes every write");
     bytes
+}
+
+/// Writes an item: id, length of the trace context + 1 (0 for none), trace context, body.
+pub(crate) fn write_item(item: &Item, to: &mut impl io::Write) -> io::Result<()> {
+    let length = item.trace.as_ref().map_or(0, |trace| trace.len() as u64 + 1);
+    to.write_all(item.id.as_bytes())?;
+    to.write_all(&length.to_be_bytes())?;
+    to.write_all(item.trace.as_deref().unwrap_or_default().as_bytes())?;
+    to.write_all(&item.body)
 }
 
 pub(crate) fn decode_item(bytes: &[u8]) -> Option<Item> {

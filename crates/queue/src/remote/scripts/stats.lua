@@ -3,7 +3,7 @@ local answer = {'ok'}
 for _, topic in ipairs(redis.call('SMEMBERS', run .. ':topics')) do
   local function items(steps)
     local n = 0
-    for _, step in ipairs(redis.call('ZRANGE', key(topic, steps), 0, -1)) do n = n + #places_of(topic, step) end
+    for _, step in ipairs(redis.call('ZRANGE', key(topic, steps), 0, -1)) do n = n + #names_of(topic, step) end
     return n
   end
   answer[#answer + 1] = {

@@ -1,52 +1,68 @@
--- time, operation, topic, consumer, most items, lease in microseconds, most deliveries.
+-- time, operation, topic, consumer, most items, lease in microseconds, most deliveries. Returns after how long the next lease runs out if nothing was
+-- taken, then the token and the tickets of what was; the bodies are read without Lua.
 local operation, topic, who, most = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local lease, limit, time = tonumber(ARGV[6]), tonumber(ARGV[7]), now()
-local answer = {'ok', ''}
 
--- Places, tokens and deliveries of what is handed out.
-local function hand_out(places, tokens, tries)
-  for i, body in ipairs(bodies_of(topic, places)) do answer[i + 2] = {places[i], tokens[i], tries[i], body} end
+-- Returns what was taken before and is still held.
+local function again(before)
+  local token, list = string.match(before, '^(%d+) (.*)$')
+  local answer, places = {'ok', '', token}, {}
+  for place in string.gmatch(list, '%d+') do places[#places + 1] = place end
+  for _, row in ipairs(read(key(topic, 'held'), places)) do
+    local held, given = string.match(row or '', '^(%d+) (%S+) ')
+    if held == token then answer[#answer + 1] = given end
+  end
   return answer
+end
+
+local function recover()
+  local expired = redis.call('ZRANGEBYSCORE', key(topic, 'leased'), '-inf', time)
+  if #expired == 0 then return end
+  local back, dead = {}, {}
+  for i, row in ipairs(read(key(topic, 'held'), expired)) do
+    local place, name, deliveries = expired[i], leased_item(row)
+    if deliveries >= limit then
+      dead[#dead + 1] = place
+      dead[#dead + 1] = deliveries .. ' ' .. name .. ' lease ran out too often'
+    else
+      back[#back + 1] = place
+      back[#back + 1] = ticket(place, name, deliveries)
+    end
+  end
+  unlease(topic, expired)
+  count(topic, 'expired', #expired)
+  many('HSET', key(topic, 'dead'), dead)
+  give_back(topic, back)
+end
+
+-- Returns a token that was never given, also not by a server that forgot its last second: its time has moved on.
+local function next_token()
+  local clock = redis.call('TIME')
+  local token = math.max(tonumber(redis.call('GET', run .. ':token') or 0) + 1, clock[1] * 1000000 + clock[2])
+  token = string.format('%.0f', token)
+  redis.call('SET', run .. ':token', token)
+  return token
 end
 
 local before = done_before(operation)
-if before then
-  local places, tokens = {}, {}
-  for place, token in string.gmatch(before, '(%d+):(%d+)') do
-    local held = redis.call('HGET', key(topic, 'held'), place)
-    if held and string.match(held, '^%d+') == token then
-      places[#places + 1] = place
-      tokens[#tokens + 1] = token
-    end
-  end
-  return hand_out(places, tokens, read(key(topic, 'tries'), places))
-end
-local expired = redis.call('ZRANGEBYSCORE', key(topic, 'leased'), '-inf', time)
-if #expired > 0 then
-  unlease(topic, expired)
-  count(topic, 'expired', #expired)
-  for _, place in ipairs(expired) do give_back(topic, place, tried(topic, place) >= limit and 'lease ran out too often') end
-end
-local places = redis.call('ZRANGE', key(topic, 'waiting'), 0, most - 1)
-if #places == 0 then
+if before then return again(before) end
+recover()
+local popped = redis.call('ZPOPMIN', key(topic, 'waiting'), most)
+if #popped == 0 then
   local next = redis.call('ZRANGE', key(topic, 'leased'), 0, 0, 'WITHSCORES')[2]
-  if next then answer[2] = string.format('%.0f', next - time) end
-  return answer
+  return {'ok', next and string.format('%.0f', next - time) or ''}
 end
-local token = redis.call('INCRBY', run .. ':token', #places) - #places
-local tries = read(key(topic, 'tries'), places)
-local tokens, tried, leased, held, given = {}, {}, {}, {}, {}
-for i, place in ipairs(places) do
-  tokens[i], tries[i] = tostring(token + i), (tonumber(tries[i]) or 0) + 1
-  tried[2 * i - 1], tried[2 * i] = place, tries[i]
-  leased[2 * i - 1], leased[2 * i] = time + lease, place
-  held[2 * i - 1], held[2 * i] = place, tokens[i] .. ':' .. who
-  given[i] = place .. ':' .. tokens[i]
+local token = next_token()
+local answer, places, leased, held = {'ok', '', token}, {}, {}, {}
+local expiry, start, holder = string.format('%.0f', time + lease), token .. ' ', ' ' .. who
+for i = 1, #popped, 2 do
+  local given, place = popped[i], popped[i + 1]
+  places[#places + 1], answer[#answer + 1] = place, given
+  leased[i], leased[i + 1] = expiry, place
+  held[i], held[i + 1] = place, start .. given .. holder
 end
-redis.call('ZREMRANGEBYRANK', key(topic, 'waiting'), 0, #places - 1)
-many('HSET', key(topic, 'tries'), tried)
 many('ZADD', key(topic, 'leased'), leased)
 many('HSET', key(topic, 'held'), held)
-remember(operation, table.concat(given, ' '))
-changed()
-return hand_out(places, tokens, tries)
+remember(operation, token .. ' ' .. table.concat(places, ' '))
+changed(topic, 'room')
+return answer
