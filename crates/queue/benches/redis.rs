@@ -207,21 +207,25 @@ async fn over_redis(folder: &Path, settings: &Settings) {
     let server = RedisServer::start(folder, options).expect("redis-server starts");
     let client = Client::open(server.url()).expect("a URL");
     let mut beside = Beside::default();
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let (mut connections, mut queues) = (Vec::new(), Vec::new());
         for _ in 0..CLIENTS {
             connections.push(client.get_multiplexed_async_connection().await.expect("connected"));
             queues.push(open_redis(&RedisConfig::new(server.url()), settings.clone(), None).await.expect("opened"));
         }
         let mut connection = connections[0].clone();
-        beside.bare[0].push(bare_puts(connections.clone()).await);
-        let group = redis::cmd("XGROUP").arg(&["CREATE", "bare", "g", "0"]).to_owned();
-        group.query_async::<()>(&mut connection).await.expect("a group");
-        beside.bare[1].push(bare_moves(connections).await);
-        redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.expect("empty");
-        beside.ours[0].push(puts(queues.clone()).await);
-        beside.ours[1].push(moves(queues).await);
-        redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.expect("empty");
+        for ours in [round % 2 == 0, round % 2 == 1] {
+            if ours {
+                beside.ours[0].push(puts(queues.clone()).await);
+                beside.ours[1].push(moves(queues.clone()).await);
+            } else {
+                beside.bare[0].push(bare_puts(connections.clone()).await);
+                let group = redis::cmd("XGROUP").arg(&["CREATE", "bare", "g", "0"]).to_owned();
+                group.query_async::<()>(&mut connection).await.expect("a group");
+                beside.bare[1].push(bare_moves(connections.clone()).await);
+            }
+            redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.expect("empty");
+        }
     }
     beside.tell("redis", "redis");
 }
@@ -230,13 +234,18 @@ async fn over_files(folder: &Path, settings: &Settings) {
     let mut beside = Beside::default();
     for round in 0..ROUNDS {
         let path = |name: &str| folder.join(format!("{name}-{round}.redb"));
-        let database = Arc::new(Database::create(path("bare")).expect("a file"));
-        beside.bare[0].push(bare_redb(database.clone(), false).await);
-        beside.bare[1].push(bare_redb(database, true).await);
-        let file = open_embedded(&path("queue"), settings.clone()).expect("a queue file");
-        let queues: Vec<Arc<dyn Queue>> = (0..CLIENTS).map(|_| file.clone()).collect();
-        beside.ours[0].push(puts(queues.clone()).await);
-        beside.ours[1].push(moves(queues).await);
+        for ours in [round % 2 == 0, round % 2 == 1] {
+            if ours {
+                let file = open_embedded(&path("queue"), settings.clone()).expect("a queue file");
+                let queues: Vec<Arc<dyn Queue>> = (0..CLIENTS).map(|_| file.clone()).collect();
+                beside.ours[0].push(puts(queues.clone()).await);
+                beside.ours[1].push(moves(queues).await);
+            } else {
+                let database = Arc::new(Database::create(path("bare")).expect("a file"));
+                beside.bare[0].push(bare_redb(database.clone(), false).await);
+                beside.bare[1].push(bare_redb(database, true).await);
+            }
+        }
     }
     beside.tell("file", "redb");
 }

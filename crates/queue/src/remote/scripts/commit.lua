@@ -48,7 +48,7 @@ for _, group in ipairs(groups) do
     retry(topic, group)
   else
     local ended = {}
-    for _, row in ipairs(group.rows) do discard(ended, (leased_item(row))) end
+    for _, row in ipairs(group.rows) do discard(ended, string.match(row, '^%d+ %d+:(%d+)/(%d+)')) end
     delete(topic, ended)
     if group.what == 'moved' then
       count(topic, 'finished', #group.rows)

@@ -92,12 +92,11 @@ local function append(topic, batch, from, new, known)
   redis.call('RENAME', written, bodies)
   redis.call('PERSIST', bodies)
   -- As text: Redis prints a number of Lua's as a fraction, which takes longer than all the rest.
-  local first, ids, tickets = ':' .. string.format('%d', place) .. '/', {}, {}
+  local format, first, ids, tickets = string.format, ':' .. string.format('%d', place) .. '/', {}, {}
   for i = 1, #new do
-    local number, text = new[i], string.format('%d', place)
+    local number, text = new[i], format('%d', place + i - 1)
     ids[2 * i - 1], ids[2 * i] = ARGV[from + number], text
-    tickets[2 * i - 1], tickets[2 * i] = text, text .. first .. string.format('%d', number)
-    place = place + 1
+    tickets[2 * i - 1], tickets[2 * i] = text, text .. first .. format('%d', number)
   end
   many('HSET', key(topic, 'ids'), ids)
   many('ZADD', key(topic, 'waiting'), tickets)
@@ -120,7 +119,7 @@ local function leases(at, ends)
     local start = token .. ' '
     for i, row in ipairs(group.rows) do
       local place = group.places[i]
-      local good = row and string.sub(row, 1, #start) == start and not (ends and seen[topic][place])
+      local good = row and string.find(row, start, 1, true) == 1 and not (ends and seen[topic][place])
       if not good and not gone then gone = before + i - 1 end
       seen[topic][place] = true
     end
@@ -140,11 +139,14 @@ local function give_back(topic, tickets)
   if #tickets > 0 then changed(topic, 'items') end
 end
 
--- Notes the item of a name to be deleted with others of its batch.
-local function discard(batches, name)
-  local first, number = string.match(name, '^(%d+)/(%d+)$')
-  batches[first] = batches[first] or {}
-  table.insert(batches[first], number)
+-- Notes an item to be deleted with others of its batch.
+local function discard(batches, first, number)
+  local numbers = batches[first]
+  if not numbers then
+    numbers = {}
+    batches[first] = numbers
+  end
+  numbers[#numbers + 1] = number
 end
 
 local function delete(topic, batches)

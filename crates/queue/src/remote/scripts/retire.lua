@@ -9,7 +9,7 @@ for _, step in ipairs(redis.call('ZRANGEBYSCORE', key(topic, 'steps'), '-inf', A
 end
 for _, step in ipairs(redis.call('ZRANGEBYSCORE', key(topic, 'kept'), '-inf', '(' .. ARGV[5])) do
   local gone = {}
-  for _, name in ipairs(names_of(topic, step)) do discard(gone, name) end
+  for _, name in ipairs(names_of(topic, step)) do discard(gone, string.match(name, '^(%d+)/(%d+)$')) end
   delete(topic, gone)
   redis.call('HDEL', key(topic, 'items'), step)
   redis.call('ZREM', key(topic, 'kept'), step)

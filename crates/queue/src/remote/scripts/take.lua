@@ -47,19 +47,21 @@ end
 local before = done_before(operation)
 if before then return again(before) end
 recover()
-local popped = redis.call('ZPOPMIN', key(topic, 'waiting'), most)
-if #popped == 0 then
+-- Without the scores, which Redis prints as fractions.
+local tickets = redis.call('ZRANGE', key(topic, 'waiting'), 0, most - 1)
+if #tickets == 0 then
   local next = redis.call('ZRANGE', key(topic, 'leased'), 0, 0, 'WITHSCORES')[2]
   return {'ok', next and string.format('%.0f', next - time) or ''}
 end
+redis.call('ZREMRANGEBYRANK', key(topic, 'waiting'), 0, #tickets - 1)
 local token = next_token()
 local answer, places, leased, held = {'ok', '', token}, {}, {}, {}
 local expiry, start, holder = string.format('%.0f', time + lease), token .. ' ', ' ' .. who
-for i = 1, #popped, 2 do
-  local given, place = popped[i], popped[i + 1]
-  places[#places + 1], answer[#answer + 1] = place, given
-  leased[i], leased[i + 1] = expiry, place
-  held[i], held[i + 1] = place, start .. given .. holder
+for i, given in ipairs(tickets) do
+  local place = string.match(given, '^%d+')
+  places[i], answer[i + 3] = place, given
+  leased[2 * i - 1], leased[2 * i] = expiry, place
+  held[2 * i - 1], held[2 * i] = place, start .. given .. holder
 end
 many('ZADD', key(topic, 'leased'), leased)
 many('HSET', key(topic, 'held'), held)
