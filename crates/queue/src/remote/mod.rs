@@ -73,12 +73,16 @@ impl Remote {
         let reply = self.ask(call).await?;
         let expiry = reply.number(1).ok().map(Duration::from_micros);
         let mut handover = Handover { remote: self.clone(), leased: Vec::new(), expiry };
-        if reply.len() <= 2 {
-            return Ok(handover);
+        let parts: Vec<Reply> = reply.rows(2).collect();
+        let mut tickets = Vec::new();
+        for part in &parts {
+            let token = part.number(0)?;
+            for at in 1..part.len() {
+                tickets.push((token, part.ticket(at)?));
+            }
         }
-        let token = reply.number(2)?;
-        let tickets = (3..reply.len()).map(|at| reply.ticket(at)).collect::<Result<Vec<_>>>()?;
-        for (ticket, item) in tickets.iter().zip(self.bodies(topic, &tickets).await?) {
+        let items = self.bodies(topic, &tickets).await?;
+        for ((token, ticket), item) in tickets.into_iter().zip(items) {
             let (place, deliveries) = (ticket.place, ticket.deliveries + 1);
             let Some(item) = item else {
                 self.check_lost(topic, place, token).await?;
@@ -91,12 +95,15 @@ impl Remote {
     }
 
     /// Reads the items of tickets; none for one that is gone.
-    async fn bodies(&self, topic: &Topic, tickets: &[Ticket<'_>]) -> Result<Vec<Option<Item>>> {
+    async fn bodies(&self, topic: &Topic, tickets: &[(u64, Ticket<'_>)]) -> Result<Vec<Option<Item>>> {
         let (mut commands, start) = (Pipeline::new(), format!("{}:{}:bodies:", prefix(&topic.run), topic.name));
         // Items of one batch mostly come together.
-        for batch in tickets.chunk_by(|one, other| one.first == other.first) {
-            commands.cmd("HMGET").arg(format!("{start}{}", batch[0].first));
-            batch.iter().for_each(|ticket| _ = commands.arg(ticket.number));
+        for batch in tickets.chunk_by(|(_, one), (_, other)| one.first == other.first) {
+            commands.cmd("HMGET").arg(format!("{start}{}", batch[0].1.first));
+            batch.iter().for_each(|(_, ticket)| _ = commands.arg(ticket.number));
+        }
+        if tickets.is_empty() {
+            return Ok(Vec::new());
         }
         let mut items = Vec::with_capacity(tickets.len());
         for values in self.link.run(&commands).await? {
@@ -404,20 +411,22 @@ fn topic_stats(row: &Reply) -> Result<TopicStats> {
         retried: counter("retried"),
         dropped: row.map(2)?,
         waiting: row.number(3)?,
-        leased: row.number(4)?,
-        assigned: row.number(5)?,
-        kept: row.number(6)?,
+        assigned: row.number(4)?,
+        kept: row.number(5)?,
         ..TopicStats::default()
     };
-    // A dead letter is "deliveries name reason", a lease "token ticket holder".
-    let third_words = |list: Reply, into: &mut BTreeMap<String, u64>| -> Result<()> {
-        for index in 0..list.len() {
-            let name = list.text(index)?.splitn(3, ' ').nth(2).unwrap_or_default();
-            *into.entry(name.to_owned()).or_default() += 1;
-        }
-        Ok(())
-    };
-    third_words(row.list(7)?, &mut stats.dead)?;
-    third_words(row.list(8)?, &mut stats.holders)?;
+    let (dead, held) = (row.list(6)?, row.list(7)?);
+    for at in 0..dead.len() {
+        // Deliveries, name, reason.
+        let reason = dead.text(at)?.splitn(3, ' ').nth(2).unwrap_or_default();
+        *stats.dead.entry(reason.to_owned()).or_default() += 1;
+    }
+    for at in 0..held.len() {
+        // The tickets of a take, and who took them.
+        let (tickets, holder) = held.text(at)?.split_once('|').unwrap_or_default();
+        let leased = tickets.split(' ').count() as u64;
+        stats.leased += leased;
+        *stats.holders.entry(holder.to_owned()).or_default() += leased;
+    }
     Ok(stats)
 }

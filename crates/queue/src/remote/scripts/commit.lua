@@ -1,6 +1,6 @@
 -- time, operation, most deliveries, leases in groups, number of targets, of each target its topic, capacity, number of ids and ids; batch.
 local operation, limit, batch = ARGV[2], tonumber(ARGV[3]), ARGV[#ARGV]
-local groups, at, gone = leases(4, true)
+local groups, takes, at, gone = leases(4, true)
 local outputs = {}
 for i = 1, tonumber(ARGV[at]) do
   local n = tonumber(ARGV[at + 3])
@@ -19,41 +19,25 @@ local function refusal()
   end
 end
 
-local function retry(topic, group)
-  local back, dead = {}, {}
-  for i, row in ipairs(group.rows) do
-    local place, name, deliveries = group.places[i], leased_item(row)
-    if deliveries >= limit then
-      dead[#dead + 1] = place
-      dead[#dead + 1] = deliveries .. ' ' .. name .. ' ' .. group.reason
-    else
-      back[#back + 1] = place
-      back[#back + 1] = ticket(place, name, deliveries)
-    end
-  end
-  count(topic, 'retried', #group.rows)
-  many('HSET', key(topic, 'dead'), dead)
-  give_back(topic, back)
-end
-
 local refused = refusal()
 if refused then
   for _, output in ipairs(outputs) do redis.call('DEL', key(output.topic, 'batch:' .. batch)) end
   return refused
 end
+unlease(takes)
 for _, group in ipairs(groups) do
-  local topic = group.topic
-  unlease(topic, group.places)
+  local topic, tickets = group.topic, group.tickets
   if group.what == 'retry' then
-    retry(topic, group)
+    count(topic, 'retried', #tickets)
+    give_back(topic, tickets, 0, limit, group.reason)
   else
     local ended = {}
-    for _, row in ipairs(group.rows) do discard(ended, string.match(row, '^%d+ %d+:(%d+)/(%d+)')) end
+    for _, ticket in ipairs(tickets) do discard(ended, string.match(ticket, '^%d+:(%d+)/(%d+)')) end
     delete(topic, ended)
     if group.what == 'moved' then
-      count(topic, 'finished', #group.rows)
+      count(topic, 'finished', #tickets)
     else
-      redis.call('HINCRBY', key(topic, 'dropped'), group.reason, #group.rows)
+      redis.call('HINCRBY', key(topic, 'dropped'), group.reason, #tickets)
     end
   end
 end

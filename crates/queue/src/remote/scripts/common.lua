@@ -3,12 +3,14 @@
 -- Of a topic there are, after KEYS[1]:<topic>:
 --   count    hash of counters              dropped  hash of reason to number
 --   ids      hash of id to place           waiting  sorted set by place of tickets: what waits
---   leased   sorted set by expiry of places    held  hash of place to `token ticket holder`: what is leased
+--   held     hash of token to `ticket ticket ...|holder`: what one take leased, or a part of it, so that ending it costs no command an item
+--   leased   sorted set by expiry of tokens
 --   dead     hash of place to `deliveries name reason`
 --   steps, kept  sorted sets of steps      plans, items  hashes of step to its plan and to the names of its items
 --   batch:<operation>  hash of number to body, which a client writes in the transaction of the script that takes it over
 --   bodies:<place>     the same once it was taken over, under the place of its first item
--- An item's name is `<first place>/<number>`: where its body lies. Its ticket is `<place>:<name>`, with `:<deliveries>` once it was handed out.
+-- An item's name is `<first place>/<number>`: where its body lies. Its ticket is `<place>:<name>`, with `:<deliveries>` once it was handed out, and
+-- `@<expiry>` while its lease was renewed without the others of its take.
 -- Bodies stay out of Lua wherever they can be many: copying 4 KB in and out costs more than all else that a script does.
 --
 -- A script looks first and writes only when nothing can stop it any more: Redis takes nothing back. What must work on a full server deletes
@@ -59,9 +61,34 @@ local function ticket(place, name, deliveries)
 end
 
 -- Returns name and deliveries of a leased item, this delivery included.
-local function leased_item(row)
-  local name, before = string.match(row, '^%d+ %d+:([^: ]+):?(%d*) ')
+local function leased_item(ticket)
+  local name, before = string.match(ticket, '^%d+:([^:@]+):?(%d*)')
   return name, (tonumber(before) or 0) + 1
+end
+
+-- Returns what is held under a token: the places in order, and the tickets by place.
+local function taken(topic, token)
+  local row = redis.call('HGET', key(topic, 'held'), token)
+  if not row then return nil end
+  local list, holder = string.match(row, '^([^|]*)|(.*)$')
+  local take = {topic = topic, token = token, holder = holder, places = {}, tickets = {}, named = {}, left = 0}
+  for ticket, place in string.gmatch(list, '((%d+):%S+)') do
+    take.left = take.left + 1
+    take.places[take.left], take.tickets[place] = place, ticket
+  end
+  return take
+end
+
+-- Writes what is held under a token: the tickets of `taken` that are still there.
+local function hold(take)
+  local held, tickets = key(take.topic, 'held'), {}
+  for _, place in ipairs(take.places) do tickets[#tickets + 1] = take.tickets[place] end
+  redis.call('HDEL', held, take.token)
+  if #tickets == 0 then
+    redis.call('ZREM', key(take.topic, 'leased'), take.token)
+  else
+    redis.call('HSET', held, take.token, table.concat(tickets, ' ') .. '|' .. take.holder)
+  end
 end
 
 -- Splits the ids from ARGV[from] on into those that the topic does not know yet and the others; returns their numbers, from 0.
@@ -104,39 +131,58 @@ local function append(topic, batch, from, new, known)
 end
 
 -- Reads leases in groups from ARGV[at] on: their number, then of each the topic, the token, what becomes of the items, for which reason, and number and
--- list of places. Returns the groups with the rows that are held, what follows them, and which lease, from 0, is the first that is not held, or is
--- named twice where it is to end.
+-- list of places. Returns the groups with their tickets, the takes that they are of, what follows them, and which lease, from 0, is the first that is
+-- not held, or is named twice where it is to end.
 local function leases(at, ends)
-  local groups, seen, before, gone = {}, {}, 0, nil
+  local groups, takes, by_token, before, gone = {}, {}, {}, 0, nil
   local n = tonumber(ARGV[at])
   at = at + 1
   for g = 1, n do
     local topic, token, size = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 4])
-    local group = {topic = topic, what = ARGV[at + 2], reason = ARGV[at + 3], places = {}}
-    for i = 1, size do group.places[i] = ARGV[at + 4 + i] end
-    group.rows = read(key(topic, 'held'), group.places)
-    seen[topic] = seen[topic] or {}
-    local start = token .. ' '
-    for i, row in ipairs(group.rows) do
-      local place = group.places[i]
-      local good = row and string.find(row, start, 1, true) == 1 and not (ends and seen[topic][place])
-      if not good and not gone then gone = before + i - 1 end
-      seen[topic][place] = true
+    local take = by_token[topic .. ' ' .. token]
+    if not take then
+      take = taken(topic, token) or {tickets = {}, named = {}, left = 0}
+      by_token[topic .. ' ' .. token] = take
+      takes[#takes + 1] = take
+    end
+    local group, named = {topic = topic, what = ARGV[at + 2], reason = ARGV[at + 3], tickets = {}}, take.named
+    for i = 1, size do
+      local place = ARGV[at + 4 + i]
+      local ticket = take.tickets[place]
+      if not gone and (not ticket or ends and named[place]) then gone = before + i - 1 end
+      if not named[place] then take.left = take.left - 1 end
+      named[place], group.tickets[i] = true, ticket
     end
     groups[g], before, at = group, before + size, at + 5 + size
   end
-  return groups, at, gone
+  return groups, takes, at, gone
 end
 
-local function unlease(topic, places)
-  many('HDEL', key(topic, 'held'), places)
-  many('ZREM', key(topic, 'leased'), places)
+-- Ends the leases that `leases` read.
+local function unlease(takes)
+  for _, take in ipairs(takes) do
+    for place in pairs(take.named) do take.tickets[place] = nil end
+    hold(take)
+  end
 end
 
--- Puts items back to their places; `tickets` are places and tickets in turns.
-local function give_back(topic, tickets)
-  many('ZADD', key(topic, 'waiting'), tickets)
-  if #tickets > 0 then changed(topic, 'items') end
+-- Puts leased items back to their places, so many deliveries back; those that were delivered too often become dead letters where there is a limit.
+local function give_back(topic, tickets, deliveries_back, limit, reason)
+  local back, dead = {}, {}
+  for _, held in ipairs(tickets) do
+    local place = string.match(held, '^%d+')
+    local name, deliveries = leased_item(held)
+    if limit and deliveries >= limit then
+      dead[#dead + 1] = place
+      dead[#dead + 1] = deliveries .. ' ' .. name .. ' ' .. reason
+    else
+      back[#back + 1] = place
+      back[#back + 1] = ticket(place, name, deliveries - deliveries_back)
+    end
+  end
+  many('HSET', key(topic, 'dead'), dead)
+  many('ZADD', key(topic, 'waiting'), back)
+  if #back > 0 then changed(topic, 'items') end
 end
 
 -- Notes an item to be deleted with others of its batch.

@@ -10,6 +10,7 @@ for i, place in ipairs(places) do
   back[2 * i - 1], back[2 * i] = place, ticket(place, string.match(row, '^%d+ (%S+) '), 0)
 end
 many('HDEL', key(topic, 'dead'), places)
-give_back(topic, back)
+many('ZADD', key(topic, 'waiting'), back)
+changed(topic, 'items')
 remember(ARGV[2], '')
 return {'ok'}
