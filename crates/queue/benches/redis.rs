@@ -241,7 +241,10 @@ async fn over_files(folder: &Path, settings: &Settings) {
                 beside.ours[0].push(puts(queues.clone()).await);
                 beside.ours[1].push(moves(queues).await);
             } else {
-                let database = Arc::new(Database::create(path("bare")).expect("a file"));
+                // As much memory as the queue gives it.
+                let mut builder = Database::builder();
+                builder.set_cache_size(64 << 20);
+                let database = Arc::new(builder.create(path("bare")).expect("a file"));
                 beside.bare[0].push(bare_redb(database.clone(), false).await);
                 beside.bare[1].push(bare_redb(database, true).await);
             }

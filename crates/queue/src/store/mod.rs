@@ -15,7 +15,7 @@ pub(crate) enum Table {
     Meta,
     /// Run and name to the topic's counters.
     Topics,
-    /// Topic and id to place: every id that was ever put.
+    /// Topic and place to id: every id that was ever put.
     Ids,
     /// Topic and place to the item, while it is in the queue or kept.
     Bodies,
