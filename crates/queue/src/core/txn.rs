@@ -219,8 +219,7 @@ impl<'a> Txn<'a> {
             }
         }
         let row = key(draft.number, lease.place);
-        self.tables.remove(Table::Bodies, &row)?;
-        Ok(())
+        self.tables.delete(Table::Bodies, &row)
     }
 
     /// Gives a leased item back as if it had never been taken.

@@ -229,6 +229,10 @@ impl Tables for Writing<'_> {
     fn remove(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.with(table, |table| Ok::<_, redb::StorageError>(table.remove(key)?.map(|old| old.value().to_vec())))
     }
+
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<()> {
+        self.with(table, |table| table.remove(key).map(drop))
+    }
 }
 
 type Stored<T> = std::result::Result<T, redb::StorageError>;

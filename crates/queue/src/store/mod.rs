@@ -87,6 +87,9 @@ pub(crate) trait Tables: View {
 
     /// Removes a key and returns the value that it had.
     fn remove(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>>;
+
+    /// Removes a key whose value nobody needs, which may be large.
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<()>;
 }
 
 /// A place where transactions happen.
