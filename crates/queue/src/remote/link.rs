@@ -26,6 +26,8 @@ use crate::{Clock, Error, Queue, Result, Settings};
 /// First pause before a call is made again; each later one is twice as long, up to [`LONGEST`].
 const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(1);
+/// Times that a script is loaded for one call: a server may be started anew between the two.
+const LOADS: usize = 5;
 /// Most bytes of items in one call, well below what a server buffers of a client (1 GiB).
 const LIMIT_BYTES: usize = 512 << 20;
 
@@ -104,19 +106,20 @@ impl Link {
             return Err(Error::TooLarge { bytes, limit: LIMIT_BYTES });
         }
         let (commands, began) = (|| call.commands(&self.session), Instant::now());
-        let answers = match self.patiently(&commands, began).await {
+        let mut answers = self.patiently(&commands, began).await;
+        for _ in 0..LOADS {
             // A server that was started anew knows no scripts.
-            Err(error) if error.error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                let mut load = cmd("SCRIPT");
-                load.arg("LOAD").arg(call.script.text);
-                let load = Pipeline::new().add_command(load).to_owned();
-                let loaded = self.patiently(&|| (load.clone(), false), began).await;
-                // One patience for all: what was done is remembered for no longer.
-                loaded.map_err(|failure| self.explain(&failure))?;
-                self.patiently(&commands, began).await
+            if !answers.as_ref().is_err_and(Failure::is_no_script) {
+                break;
             }
-            answers => answers,
-        };
+            let mut load = cmd("SCRIPT");
+            load.arg("LOAD").arg(call.script.text);
+            let load = Pipeline::new().add_command(load).to_owned();
+            // One patience for all: what was done is remembered for no longer.
+            let loaded = self.patiently(&|| (load.clone(), false), began).await;
+            loaded.map_err(|failure| self.explain(&failure))?;
+            answers = self.patiently(&commands, began).await;
+        }
         let answer = answers.map_err(|failure| self.explain(&failure))?.pop();
         Reply::new(answer.unwrap_or(Value::Nil), &self.server)
     }
@@ -176,6 +179,12 @@ impl Link {
 struct Failure {
     error: RedisError,
     waited: Duration,
+}
+
+impl Failure {
+    fn is_no_script(&self) -> bool {
+        self.error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+    }
 }
 
 /// Returns what a transaction's commands answered, which EXEC answers together.
