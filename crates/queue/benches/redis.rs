@@ -1,7 +1,10 @@
 //! How fast records pass through Redis beside bare pipelined Redis with the same persistence, and through a file beside bare redb: `cargo bench -p
-//! joust-queue --bench redis`. 4 KB records in batches of 64 from 4 clients.
+//! joust-queue --bench redis`. 4 KB records in batches of 64 from 4 clients; rounds take turns, so that what else the machine does meets both. Figures are
+//! medians of the rounds, slow ends those of all batches. The server does not rewrite its append-only file meanwhile; with `-- rewrite` it does, when it wants to.
+//! `-- redis` and `-- file` measure one alone.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,14 +18,16 @@ use redis::{Client, aio::MultiplexedConnection, streams::StreamReadOptions, stre
 use tokio::task::JoinSet;
 
 const CLIENTS: u64 = 4;
-const BATCHES: u64 = 200;
+const ROUNDS: u64 = 5;
+/// Batches of each client in a round.
+const BATCHES: u64 = 60;
 const BATCH: u64 = 64;
 const BODY_BYTES: usize = 4096;
 
-/// Records a second, and the slow end of the time of a batch.
+/// Records a second, and the time of each batch in milliseconds.
 struct Speed {
     per_s: f64,
-    p99_ms: f64,
+    times_ms: Vec<f64>,
 }
 
 /// Runs the batches of all clients at once.
@@ -44,10 +49,8 @@ where
             times
         });
     }
-    let mut times: Vec<f64> = clients.join_all().await.into_iter().flatten().collect();
-    times.sort_by(f64::total_cmp);
-    let per_s = (CLIENTS * BATCHES * BATCH) as f64 / began.elapsed().as_secs_f64();
-    Speed { per_s, p99_ms: times[times.len() * 99 / 100] }
+    let times_ms: Vec<f64> = clients.join_all().await.into_iter().flatten().collect();
+    Speed { per_s: (CLIENTS * BATCHES * BATCH) as f64 / began.elapsed().as_secs_f64(), times_ms }
 }
 
 fn item(kind: &str, (client, batch, index): (u64, u64, u64)) -> Item {
@@ -163,41 +166,104 @@ async fn bare_redb(database: Arc<Database>, moves: bool) -> Speed {
     .await
 }
 
-fn told(what: &str, ours: &Speed, bare: &Speed, name: &str) {
-    let (per_s, share) = (ours.per_s, ours.per_s / bare.per_s);
-    println!(
-        "queue {what} per_s={per_s:.0} bare_{name}={:.0} share={share:.2} p99_ms={:.1} bare_p99_ms={:.1}",
-        bare.per_s, ours.p99_ms, bare.p99_ms
-    );
+/// What one way to keep records did beside a bare one: puts, then takes and commits.
+#[derive(Default)]
+struct Beside {
+    ours: [Vec<Speed>; 2],
+    bare: [Vec<Speed>; 2],
+}
+
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn p99_ms(rounds: &[Speed]) -> f64 {
+    let mut times: Vec<f64> = rounds.iter().flat_map(|round| round.times_ms.iter().copied()).collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() * 99 / 100]
+}
+
+impl Beside {
+    fn tell(&self, what: &str, name: &str) {
+        for (at, does) in ["put", "take+commit"].into_iter().enumerate() {
+            let (ours, bare) = (&self.ours[at], &self.bare[at]);
+            let per_s = |rounds: &[Speed]| middle(rounds.iter().map(|round| round.per_s).collect());
+            let share = middle(ours.iter().zip(bare).map(|(ours, bare)| ours.per_s / bare.per_s).collect());
+            println!(
+                "queue {what} {does} per_s={:.0} bare_{name}={:.0} share={share:.2} p99_ms={:.1} bare_p99_ms={:.1}",
+                per_s(ours),
+                per_s(bare),
+                p99_ms(ours),
+                p99_ms(bare)
+            );
+        }
+    }
+}
+
+async fn over_redis(folder: &Path, settings: &Settings) {
+    let rewrites = std::env::args().any(|arg| arg == "rewrite");
+    let options: &[&str] = if rewrites { &[] } else { &["--auto-aof-rewrite-percentage", "0"] };
+    let server = RedisServer::start(folder, options).expect("redis-server starts");
+    let client = Client::open(server.url()).expect("a URL");
+    let mut beside = Beside::default();
+    for round in 0..ROUNDS {
+        let (mut connections, mut queues) = (Vec::new(), Vec::new());
+        for _ in 0..CLIENTS {
+            connections.push(client.get_multiplexed_async_connection().await.expect("connected"));
+            queues.push(open_redis(&RedisConfig::new(server.url()), settings.clone(), None).await.expect("opened"));
+        }
+        let mut connection = connections[0].clone();
+        for ours in [round % 2 == 0, round % 2 == 1] {
+            if ours {
+                beside.ours[0].push(puts(queues.clone()).await);
+                beside.ours[1].push(moves(queues.clone()).await);
+            } else {
+                beside.bare[0].push(bare_puts(connections.clone()).await);
+                let group = redis::cmd("XGROUP").arg(&["CREATE", "bare", "g", "0"]).to_owned();
+                group.query_async::<()>(&mut connection).await.expect("a group");
+                beside.bare[1].push(bare_moves(connections.clone()).await);
+            }
+            redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.expect("empty");
+        }
+    }
+    beside.tell("redis", "redis");
+}
+
+async fn over_files(folder: &Path, settings: &Settings) {
+    let mut beside = Beside::default();
+    for round in 0..ROUNDS {
+        let path = |name: &str| folder.join(format!("{name}-{round}.redb"));
+        for ours in [round % 2 == 0, round % 2 == 1] {
+            if ours {
+                let file = open_embedded(&path("queue"), settings.clone()).expect("a queue file");
+                let queues: Vec<Arc<dyn Queue>> = (0..CLIENTS).map(|_| file.clone()).collect();
+                beside.ours[0].push(puts(queues.clone()).await);
+                beside.ours[1].push(moves(queues).await);
+            } else {
+                // As much memory as the queue gives it.
+                let mut builder = Database::builder();
+                builder.set_cache_size(64 << 20);
+                let database = Arc::new(builder.create(path("bare")).expect("a file"));
+                beside.bare[0].push(bare_redb(database.clone(), false).await);
+                beside.bare[1].push(bare_redb(database, true).await);
+            }
+        }
+    }
+    beside.tell("file", "redb");
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let folder = tempfile::tempdir_in(".").expect("a folder on the disk");
     let settings = Settings { capacity: 1 << 30, ..Settings::default() };
-    if RedisServer::is_installed() {
-        let server = RedisServer::start(folder.path(), &[]).expect("redis-server starts");
-        let client = Client::open(server.url()).expect("a URL");
-        let mut connections = Vec::new();
-        let mut queues = Vec::new();
-        for _ in 0..CLIENTS {
-            connections.push(client.get_multiplexed_async_connection().await.expect("connected"));
-            queues.push(open_redis(&RedisConfig::new(server.url()), settings.clone(), None).await.expect("opened"));
-        }
-        let bare = bare_puts(connections.clone()).await;
-        told("redis put", &puts(queues.clone()).await, &bare, "redis");
-        let group = redis::cmd("XGROUP").arg(&["CREATE", "bare", "g", "0"]).to_owned();
-        group.query_async::<()>(&mut connections[0].clone()).await.expect("a group");
-        let bare = bare_moves(connections).await;
-        told("redis take+commit", &moves(queues).await, &bare, "redis");
-    } else {
+    let only = |what: &str| std::env::args().any(|arg| arg == what);
+    if !RedisServer::is_installed() {
         println!("queue redis: redis-server is not installed");
+    } else if !only("file") {
+        over_redis(folder.path(), &settings).await;
     }
-    let file = open_embedded(&folder.path().join("queue.redb"), settings).expect("a queue file");
-    let database = Arc::new(Database::create(folder.path().join("bare.redb")).expect("a file"));
-    let queues: Vec<Arc<dyn Queue>> = (0..CLIENTS).map(|_| file.clone()).collect();
-    let bare = bare_redb(database.clone(), false).await;
-    told("file put", &puts(queues.clone()).await, &bare, "redb");
-    let bare = bare_redb(database, true).await;
-    told("file take+commit", &moves(queues).await, &bare, "redb");
+    if !only("redis") {
+        over_files(folder.path(), &settings).await;
+    }
 }

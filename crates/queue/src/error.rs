@@ -160,6 +160,24 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The server has no memory or disk left.
+    #[error("redis at {server} has no room: {reason}; give it more memory or disk, what was acknowledged is kept")]
+    ServerFull {
+        /// Its address, without secrets.
+        server: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A call holds more than a server takes in at once.
+    #[error(
+        "a call with {bytes} bytes of items is larger than the {limit} that redis takes in at once; put fewer together"
+    )]
+    TooLarge {
+        /// Bytes of the call's items.
+        bytes: usize,
+        /// Bytes that are allowed.
+        limit: usize,
+    },
     /// One call cannot be atomic over two runs, which may lie on two servers.
     #[error("topics {one} and {other} belong to two runs; commit to one at a time")]
     TwoRuns {

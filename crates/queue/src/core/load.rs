@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Core, State, TopicState,
-    rows::{at, decode_counters, topic_of},
+    rows::{at, decode_counters, decode_id, topic_of},
     txn::Lost,
 };
 use crate::{
@@ -39,7 +39,10 @@ impl<S: Store> Core<S> {
                 let (number, counters) = decode_counters(&row).ok_or_else(|| corrupt(&key))?;
                 let topic = topic_of(&key).ok_or_else(|| corrupt(&key))?;
                 let waiting = view.scan(Table::Waiting, &number.to_be_bytes(), usize::MAX)?.len() as u64;
-                topics.push((topic, TopicState { number, counters, waiting, ..TopicState::default() }));
+                let ids = view.scan(Table::Ids, &number.to_be_bytes(), usize::MAX)?;
+                let ids = ids.iter().map(|(key, id)| decode_id(key, id)).collect::<Option<_>>();
+                let ids = ids.ok_or_else(|| view.corrupt(format!("an id of topic {topic} cannot be read")))?;
+                topics.push((topic, TopicState { number, counters, waiting, ids, ..TopicState::default() }));
             }
             Ok(topics)
         })?;

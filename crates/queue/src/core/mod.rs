@@ -7,7 +7,11 @@ pub(crate) mod rows;
 mod steps;
 mod txn;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use joust_core::RecordId;
 
@@ -34,11 +38,13 @@ struct State {
 }
 
 /// One topic in memory.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct TopicState {
     /// Prefix of the topic's keys.
     number: u32,
     counters: Counters,
+    /// Place of every id that was ever put. Here and not only in the store, where rows sorted by what is a hash would touch a page each.
+    ids: HashMap<RecordId, u64>,
     /// Items that wait, so that a look at an idle topic costs nothing.
     waiting: u64,
     leases: BTreeMap<u64, Held>,

@@ -1,6 +1,6 @@
 //! Keys and values of the store's rows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use joust_core::{RecordId, RunId};
 use serde::{Deserialize, Serialize};
@@ -58,12 +58,11 @@ pub(super) fn at(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(*key.last_chunk::<8>()?))
 }
 
-/// Joins a topic's number and an id.
-pub(super) fn id_key(topic: u32, id: &RecordId) -> [u8; 20] {
-    let mut key = [0; 20];
-    key[..4].copy_from_slice(&topic.to_be_bytes());
-    key[4..].copy_from_slice(id.as_bytes());
-    key
+/// Reads a row that says which id is at which place: topic and place to id, or, in files of schema version 1, topic and id to place.
+pub(super) fn decode_id(key: &[u8], value: &[u8]) -> Option<(RecordId, u64)> {
+    let (id, place) =
+        if let Ok(id) = <[u8; 16]>::try_from(value) { (id, at(key)?) } else { (*key.last_chunk()?, at(value)?) };
+    Some((RecordId::from_bytes(id), place))
 }
 
 /// Names a topic; the byte between run and name is in neither.
@@ -87,16 +86,19 @@ pub(super) fn decode_counters(bytes: &[u8]) -> Option<(u32, Counters)> {
     Some((u32::from_be_bytes(*number), rmp_serde::from_slice(counters).ok()?))
 }
 
-/// Encodes an item: id, length of the trace context + 1 (0 for none), trace context, body.
-pub(crate) fn encode_item(item: &Item) -> Vec<u8> {
-    let trace = item.trace.as_deref().unwrap_or_default();
-    let length = item.trace.as_ref().map_or(0, |trace| trace.len() as u64 + 1);
-    let mut bytes = Vec::with_capacity(24 + trace.len() + item.body.len());
-    bytes.extend_from_slice(item.id.as_bytes());
-    bytes.extend_from_slice(&length.to_be_bytes());
-    bytes.extend_from_slice(trace.as_bytes());
-    bytes.extend_from_slice(&item.body);
+pub(super) fn encode_item(item: &Item) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(24 + item.trace.as_ref().map_or(0, String::len) + item.body.len());
+    write_item(item, &mut bytes).expect("memory takes every write");
     bytes
+}
+
+/// Writes an item: id, length of the trace context + 1 (0 for none), trace context, body.
+pub(crate) fn write_item(item: &Item, to: &mut impl io::Write) -> io::Result<()> {
+    let length = item.trace.as_ref().map_or(0, |trace| trace.len() as u64 + 1);
+    to.write_all(item.id.as_bytes())?;
+    to.write_all(&length.to_be_bytes())?;
+    to.write_all(item.trace.as_deref().unwrap_or_default().as_bytes())?;
+    to.write_all(&item.body)
 }
 
 pub(crate) fn decode_item(bytes: &[u8]) -> Option<Item> {
@@ -138,6 +140,15 @@ mod tests {
         let item = Item { id: RecordId::derive(&[b"x"]), body: Vec::new(), trace: Some("trace".into()) };
         let bytes = encode_item(&item);
         assert!((0..bytes.len()).all(|end| decode_item(&bytes[..end]).is_none()));
+    }
+
+    #[test]
+    fn ids_are_read_as_both_versions_write_them() {
+        let id = RecordId::derive(&[b"x"]);
+        assert_eq!(decode_id(&key(7, 42), id.as_bytes()), Some((id, 42)));
+        let old = [&7u32.to_be_bytes(), id.as_bytes().as_slice()].concat();
+        assert_eq!(decode_id(&old, &42u64.to_be_bytes()), Some((id, 42)));
+        assert_eq!(decode_id(&old[..8], &42u64.to_be_bytes()), None);
     }
 
     #[test]

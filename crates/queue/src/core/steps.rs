@@ -61,7 +61,7 @@ impl Txn<'_> {
                 break;
             }
             self.tables.remove(Table::Steps, &row.0)?;
-            self.tables.remove(Table::Manifests, &row.0)?;
+            self.tables.delete(Table::Manifests, &row.0)?;
             self.tables.set(Table::Kept, &row.0, &row.1)?;
             self.topic(topic).counters.finished += self.places(topic, step, &row.1)?.len() as u64;
         }
@@ -71,7 +71,7 @@ impl Txn<'_> {
             }
             self.tables.remove(Table::Kept, &row.0)?;
             for place in self.places(topic, step, &row.1)? {
-                self.tables.remove(Table::Bodies, &key(number, place))?;
+                self.tables.delete(Table::Bodies, &key(number, place))?;
             }
         }
         Ok(())

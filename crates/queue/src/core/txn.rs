@@ -1,12 +1,15 @@
 //! One transaction: putting, handing out, finishing and giving up items.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use joust_core::RecordId;
 
 use super::{
     Held, State, TopicState,
-    rows::{Counters, Tries, decode_item, encode_counters, encode_item, id_key, key, topic_key},
+    rows::{Counters, Tries, decode_item, encode_counters, encode_item, key, topic_key},
 };
 use crate::{
     Consumer, Done, Error, Item, Lease, Leased, PutReport, Result, Settings, Topic,
@@ -42,17 +45,21 @@ pub(super) struct Draft {
     pub number: u32,
     pub counters: Counters,
     waiting: u64,
+    /// Places of the new ids.
+    ids: HashMap<RecordId, u64>,
     leases: Vec<(u64, Option<Held>)>,
 }
 
 impl Draft {
     fn of(topic: &TopicState) -> Self {
-        Self { number: topic.number, counters: topic.counters.clone(), waiting: topic.waiting, leases: Vec::new() }
+        let (number, counters) = (topic.number, topic.counters.clone());
+        Self { number, counters, waiting: topic.waiting, ids: HashMap::new(), leases: Vec::new() }
     }
 
     /// Takes the changes over once they are durable.
     pub(super) fn apply(self, topic: &mut TopicState) {
         (topic.number, topic.counters, topic.waiting) = (self.number, self.counters, self.waiting);
+        topic.ids.extend(self.ids);
         for (place, held) in self.leases {
             match held {
                 Some(held) => topic.leases.insert(place, held),
@@ -84,7 +91,7 @@ impl<'a> Txn<'a> {
                 None => {
                     let made = self.drafts.keys().filter(|topic| !self.state.topics.contains_key(topic)).count();
                     let number = (self.state.topics.len() + made) as u32;
-                    Draft { number, counters: Counters::default(), waiting: 0, leases: Vec::new() }
+                    Draft { number, ..Draft::of(&TopicState::default()) }
                 }
             };
             self.drafts.insert(topic.clone(), draft);
@@ -125,16 +132,22 @@ impl<'a> Txn<'a> {
         Ok(())
     }
 
+    /// Returns the place of an id that the topic has seen.
+    fn place_of(&self, topic: &Topic, id: &RecordId) -> Option<u64> {
+        let new = self.drafts.get(topic).and_then(|draft| draft.ids.get(id));
+        new.or_else(|| self.state.topics.get(topic)?.ids.get(id)).copied()
+    }
+
     fn append(&mut self, topic: &Topic, items: Vec<Item>) -> Result<PutReport> {
         let Draft { number, counters: Counters { next_place: first, .. }, .. } = *self.topic(topic);
         let (mut place, mut report) = (first, PutReport::default());
         for item in items {
-            let id = id_key(number, &item.id);
-            if self.tables.get(Table::Ids, &id)?.is_some() {
+            if self.place_of(topic, &item.id).is_some() {
                 report.duplicates += 1;
                 continue;
             }
-            self.tables.set(Table::Ids, &id, &place.to_be_bytes())?;
+            self.topic(topic).ids.insert(item.id, place);
+            self.tables.set(Table::Ids, &key(number, place), item.id.as_bytes())?;
             self.tables.set(Table::Bodies, &key(number, place), &encode_item(&item))?;
             self.tables.set(Table::Waiting, &key(number, place), &Tries::default().encode())?;
             place += 1;
@@ -206,8 +219,7 @@ impl<'a> Txn<'a> {
             }
         }
         let row = key(draft.number, lease.place);
-        self.tables.remove(Table::Bodies, &row)?;
-        Ok(())
+        self.tables.delete(Table::Bodies, &row)
     }
 
     /// Gives a leased item back as if it had never been taken.
@@ -259,10 +271,8 @@ impl<'a> Txn<'a> {
     /// Puts a dead letter back to its place, as new.
     pub(super) fn requeue(&mut self, topic: &Topic, id: &RecordId) -> Result<()> {
         let number = self.topic(topic).number;
-        let place = self.tables.get(Table::Ids, &id_key(number, id))?;
-        let place = place.and_then(|place| super::rows::at(&place));
         let not_dead = || Error::NotDead { topic: topic.clone(), id: *id };
-        let place = place.ok_or_else(not_dead)?;
+        let place = self.place_of(topic, id).ok_or_else(not_dead)?;
         self.tables.remove(Table::Dead, &key(number, place))?.ok_or_else(not_dead)?;
         self.give_back(topic, place, Tries::default(), None)
     }

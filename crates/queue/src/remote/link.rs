@@ -1,10 +1,9 @@
-//! The connection to a server: scripts that are asked for again while it is away, and word of changes.
+//! Calls of a server that are made again while it is away.
 
 use std::{
-    collections::{BTreeMap, hash_map::RandomState},
-    fmt, fs,
-    hash::{BuildHasher, Hasher},
-    path::{Path, PathBuf},
+    error::Error as _,
+    hash::{BuildHasher, Hasher, RandomState},
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,66 +11,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt, future::BoxFuture};
-use parking_lot::Mutex;
-use redis::{
-    Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, Script, ServerErrorKind,
-    TlsCertificates, Value,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
-use tokio::{
-    sync::{Notify, futures::Notified},
-    task::JoinHandle,
-};
+use redis::{ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, cmd};
 
-use super::{Remote, Reply};
-use crate::{Clock, Error, Queue, Result, Settings, remote::server};
+use super::{
+    Remote, Reply,
+    bells::Bells,
+    call::Call,
+    config::RedisConfig,
+    server,
+    slot::{Slot, without_error},
+};
+use crate::{Clock, Error, Queue, Result, Settings};
 
-/// Longest patience: scripts remember what they did for twice as long.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Longest wait for one answer.
-const ANSWER: Duration = Duration::from_secs(5);
 /// First pause before a call is made again; each later one is twice as long, up to [`LONGEST`].
 const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(1);
-
-/// Where a Redis is, and how to get in.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedisConfig {
-    /// `redis://[user[:password]@]host[:port][/database]`, or `rediss://` for TLS.
-    pub url: String,
-    /// File that holds the password, for one that must not stand in the URL.
-    pub password_file: Option<PathBuf>,
-    /// PEM file of the authority that signed the server's certificate; the machine's own authorities without one.
-    pub ca: Option<PathBuf>,
-    /// Whether a server that evicts or does not persist is good enough, as in a test.
-    pub allow_unsafe: bool,
-    /// How long a call is made again while the server is away, before it fails; at most a minute, since what was done is remembered for two.
-    pub patience: Duration,
-}
-
-impl RedisConfig {
-    /// Names a server that is reached by a URL alone.
-    pub fn new(url: impl Into<String>) -> Self {
-        let patience = Duration::from_secs(30);
-        Self { url: url.into(), password_file: None, ca: None, allow_unsafe: false, patience }
-    }
-
-    /// Returns the URL without what gets one in.
-    pub fn server(&self) -> String {
-        match (self.url.split_once("://"), self.url.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
-            _ => self.url.clone(),
-        }
-    }
-}
-
-impl fmt::Debug for RedisConfig {
-    /// Shows no secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisConfig").field("server", &self.server()).field("ca", &self.ca).finish_non_exhaustive()
-    }
-}
+/// Times that a script is loaded for one call: a server may be started anew between the two.
+const LOADS: usize = 5;
+/// Most bytes of items in one call, well below what a server buffers of a client (1 GiB).
+const LIMIT_BYTES: usize = 512 << 20;
 
 /// Opens a queue on a server, after a look at whether it keeps what it is given.
 ///
@@ -86,77 +44,43 @@ pub async fn open_redis(
     clock: Option<Arc<dyn Clock>>,
 ) -> Result<Arc<dyn Queue>> {
     settings.check()?;
-    if config.patience > PATIENCE {
-        let value = format!("{} s", config.patience.as_secs_f64());
-        return Err(Error::Setting { name: "patience".into(), value, want: "at most 60 s" });
-    }
-    let link = Link::open(config).await?;
+    config.check()?;
+    let link = Link::open(config)?;
     if !config.allow_unsafe {
         server::check(&link.server, &link.info().await?)?;
     }
     Ok(Arc::new(Remote { link: Arc::new(link), settings: Arc::new(settings), clock }))
 }
 
-/// One call of a script.
-pub(super) struct Call {
-    name: &'static str,
-    text: &'static str,
-    key: String,
-    args: Vec<Vec<u8>>,
-}
-
-impl Call {
-    pub(super) fn new((name, text): (&'static str, &'static str), key: String) -> Self {
-        Self { name, text, key, args: Vec::new() }
-    }
-
-    pub(super) fn arg(mut self, value: impl Into<Vec<u8>>) -> Self {
-        self.args.push(value.into());
-        self
-    }
-}
-
-/// A server, its scripts, and who waits for changes.
+/// A server, and who waits for changes there.
 pub(super) struct Link {
-    connection: ConnectionManager,
+    slot: Slot,
     server: Arc<str>,
     patience: Duration,
-    scripts: Mutex<BTreeMap<&'static str, Arc<Script>>>,
-    changed: Arc<Notify>,
-    listener: JoinHandle<()>,
+    pub bells: Bells,
     began: Instant,
-    /// Tells this process's operations from those of all others.
+    /// Tells this queue's operations from those of all others.
     session: String,
     operations: AtomicU64,
 }
 
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.listener.abort();
-    }
+/// Returns a number that no other process guesses or draws.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 impl Link {
-    async fn open(config: &RedisConfig) -> Result<Self> {
-        let server: Arc<str> = config.server().into();
-        let client = client(config)?;
-        let manager = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(ANSWER))
-            .set_response_timeout(Some(ANSWER))
-            .set_number_of_retries(1);
-        let connection = client.get_connection_manager_lazy(manager).map_err(|error| refused(&server, &error))?;
-        let changed = Arc::new(Notify::new());
-        let random = || RandomState::new().build_hasher().finish();
+    fn open(config: &RedisConfig) -> Result<Self> {
+        // What cannot be used is known before the first call.
+        config.client()?;
         Ok(Self {
-            connection,
+            slot: Slot::new(config.clone()),
             patience: config.patience,
-            scripts: Mutex::default(),
-            listener: tokio::spawn(listen(client, changed.clone())),
-            changed,
+            bells: Bells::new(config.clone()),
             began: Instant::now(),
             session: format!("{:016x}{:016x}", random(), random()),
             operations: AtomicU64::new(0),
-            server,
+            server: config.server().into(),
         })
     }
 
@@ -170,58 +94,105 @@ impl Link {
         self.began.elapsed()
     }
 
-    /// Waits until items or room may be there for someone.
-    pub(super) fn changed(&self) -> Notified<'_> {
-        self.changed.notified()
-    }
-
-    fn script(&self, name: &'static str, text: &'static str) -> Arc<Script> {
-        self.scripts.lock().entry(name).or_insert_with(|| Arc::new(Script::new(text))).clone()
+    /// Says that the server holds or answers what the queue does not expect.
+    pub(super) fn broken(&self, reason: String) -> Error {
+        Error::Server { server: self.server.to_string(), reason }
     }
 
     /// Runs a script, again while the server is away.
-    pub(super) async fn ask(&self, call: Call) -> Result<Reply> {
-        let (script, call) = (self.script(call.name, call.text), Arc::new(call));
-        let once = || -> BoxFuture<'static, RedisResult<Value>> {
-            let (script, call, mut connection) = (script.clone(), call.clone(), self.connection.clone());
-            Box::pin(async move {
-                let mut invocation = script.prepare_invoke();
-                invocation.key(call.key.as_str());
-                for value in &call.args {
-                    invocation.arg(value.as_slice());
-                }
-                invocation.invoke_async(&mut connection).await
-            })
-        };
-        Reply::new(self.patiently(once).await?, &self.server)
+    pub(super) async fn ask(&self, call: Call<'_>) -> Result<Reply> {
+        let bytes = call.bytes();
+        if bytes > LIMIT_BYTES {
+            return Err(Error::TooLarge { bytes, limit: LIMIT_BYTES });
+        }
+        let (commands, began) = (|| call.commands(&self.session), Instant::now());
+        let mut answers = self.patiently(&commands, began).await;
+        for _ in 0..LOADS {
+            // A server that was started anew knows no scripts.
+            if !answers.as_ref().is_err_and(Failure::is_no_script) {
+                break;
+            }
+            let mut load = cmd("SCRIPT");
+            load.arg("LOAD").arg(call.script.text);
+            let load = Pipeline::new().add_command(load).to_owned();
+            // One patience for all: what was done is remembered for no longer.
+            let loaded = self.patiently(&|| (load.clone(), false), began).await;
+            loaded.map_err(|failure| self.explain(&failure))?;
+            answers = self.patiently(&commands, began).await;
+        }
+        let answer = answers.map_err(|failure| self.explain(&failure))?.pop();
+        Reply::new(answer.unwrap_or(Value::Nil), &self.server)
+    }
+
+    /// Runs commands, and returns the answer of each.
+    pub(super) async fn run(&self, commands: &Pipeline) -> Result<Vec<Value>> {
+        let answers = self.patiently(&|| (commands.clone(), false), Instant::now()).await;
+        answers.map_err(|failure| self.explain(&failure))
     }
 
     async fn info(&self) -> Result<String> {
-        let once = || -> BoxFuture<'static, RedisResult<String>> {
-            let mut connection = self.connection.clone();
-            Box::pin(async move { redis::cmd("INFO").query_async(&mut connection).await })
-        };
-        self.patiently(once).await
+        let answers = self.run(&Pipeline::new().add_command(cmd("INFO")).to_owned()).await?;
+        let text = answers.first().and_then(|value| redis::from_redis_value_ref(value).ok());
+        text.ok_or_else(|| self.broken("its answer to INFO is no text".into()))
     }
 
-    async fn patiently<T>(&self, once: impl Fn() -> BoxFuture<'static, RedisResult<T>>) -> Result<T> {
-        let (began, mut pause) = (Instant::now(), PAUSE);
+    /// Sends commands until they are answered; `make` makes those of one try, and says whether they are a transaction.
+    async fn patiently(
+        &self,
+        make: &(dyn Fn() -> (Pipeline, bool) + Send + Sync),
+        began: Instant,
+    ) -> std::result::Result<Vec<Value>, Failure> {
+        let mut pause = PAUSE;
         loop {
-            let error = match once().await {
-                Ok(value) => return Ok(value),
+            let (commands, is_transaction) = make();
+            // Also without any patience there is time for an answer.
+            let left = self.patience.saturating_sub(began.elapsed()).max(LONGEST);
+            let answers = self.slot.send(&commands, left).await;
+            let answers = if is_transaction { answers.and_then(of_transaction) } else { answers };
+            let error = match answers {
+                Ok(answers) => return Ok(answers),
                 Err(error) => error,
             };
-            if !passes(&error) {
-                return Err(refused(&self.server, &error));
+            let waited = began.elapsed();
+            if !passes(&error) || waited >= self.patience {
+                return Err(Failure { error, waited });
             }
-            if began.elapsed() >= self.patience {
-                let (server, reason) = (self.server.to_string(), error.to_string());
-                return Err(Error::Unreachable { server, seconds: began.elapsed().as_secs_f64(), reason });
-            }
+            tracing::debug!(server = %self.server, %error, "redis did not answer and is asked again");
             // Full jitter, so that many clients do not come back at once.
-            let jitter = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+            let jitter = random() as f64 / u64::MAX as f64;
             tokio::time::sleep(pause.mul_f64(jitter)).await;
             pause = (pause * 2).min(LONGEST);
+        }
+    }
+
+    fn explain(&self, Failure { error, waited }: &Failure) -> Error {
+        let (server, reason) = (self.server.to_string(), error.to_string());
+        match error.code() {
+            Some("OOM" | "MISCONF") => Error::ServerFull { server, reason },
+            _ if passes(error) => Error::Unreachable { server, seconds: waited.as_secs_f64(), reason },
+            _ => Error::Server { server, reason },
+        }
+    }
+}
+
+/// The last error of a call, and how long it was made again.
+struct Failure {
+    error: RedisError,
+    waited: Duration,
+}
+
+impl Failure {
+    fn is_no_script(&self) -> bool {
+        self.error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+    }
+}
+
+/// Returns what a transaction's commands answered, which EXEC answers together.
+fn of_transaction(mut answers: Vec<Value>) -> RedisResult<Vec<Value>> {
+    match answers.pop() {
+        Some(Value::Array(answers)) => without_error(answers),
+        other => {
+            Err(RedisError::from((ErrorKind::UnexpectedReturnType, "a transaction's answer", format!("{other:?}"))))
         }
     }
 }
@@ -229,65 +200,18 @@ impl Link {
 /// Says whether an error can pass by itself: the server is away, or starts.
 fn passes(error: &RedisError) -> bool {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, ReadOnly, TryAgain};
-    let away = error.is_io_error() || error.is_timeout() || error.is_connection_dropped();
-    let starts = [BusyLoading, ClusterDown, MasterDown, ReadOnly, TryAgain].map(ErrorKind::Server);
-    away || error.is_connection_refusal() || starts.contains(&error.kind())
-}
-
-fn refused(server: &str, error: &RedisError) -> Error {
-    Error::Server { server: server.to_owned(), reason: error.to_string() }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let failed = |error: std::io::Error| Error::Server {
-        server: path.display().to_string(),
-        reason: format!("the file cannot be read: {error}"),
-    };
-    fs::read(path).map_err(failed)
-}
-
-/// Builds what connects; nothing is sent yet.
-fn client(config: &RedisConfig) -> Result<Client> {
-    let server = config.server();
-    let bad = |error: RedisError| refused(&server, &error);
-    let mut info = config.url.as_str().into_connection_info().map_err(bad)?;
-    if let Some(path) = &config.password_file {
-        let password = String::from_utf8_lossy(&read(path)?).trim().to_owned();
-        let own = info.redis_settings().clone().set_password(password);
-        info = info.set_redis_settings(own);
-    }
-    if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-        return Client::open(info).map_err(bad);
-    }
-    let root_cert = config.ca.as_deref().map(read).transpose()?;
-    Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert }).map_err(bad)
-}
-
-/// Wakes who waits whenever any run of the server changes, for as long as the queue is open. A connection of its own, because what it waits for has no
-/// deadline.
-async fn listen(client: Client, changed: Arc<Notify>) {
-    loop {
-        if let Ok(mut messages) = client.get_async_pubsub().await
-            && messages.psubscribe("{joust:*}:changed").await.is_ok()
-        {
-            let mut messages = messages.into_on_message();
-            while messages.next().await.is_some() {
-                changed.notify_waiters();
-            }
-        }
-        tokio::time::sleep(LONGEST).await;
+    match error.kind() {
+        ErrorKind::Server(kind) => matches!(kind, BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain),
+        ErrorKind::Extension => matches!(error.code(), Some("BUSY" | "NOREPLICAS")),
+        // A certificate that is not trusted is no better later.
+        ErrorKind::Io => io_kind(error) != Some(io::ErrorKind::InvalidData),
+        // An answer that was cut off.
+        ErrorKind::Parse => true,
+        _ => error.is_timeout() || error.is_connection_dropped() || error.is_connection_refusal(),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_never_shown() {
-        let config = RedisConfig::new("rediss://joust:s3cret@redis.local:6380/2");
-        assert_eq!(config.server(), "rediss://redis.local:6380/2");
-        assert!(!format!("{config:?}").contains("s3cret"));
-        assert_eq!(RedisConfig::new("redis://127.0.0.1:6379").server(), "redis://127.0.0.1:6379");
-    }
+fn io_kind(error: &RedisError) -> Option<io::ErrorKind> {
+    let source = error.source()?.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
+    source.downcast_ref::<io::Error>().map(io::Error::kind)
 }

@@ -3,25 +3,34 @@
 //! The rules are those of [`crate::core`], once more in Lua, because here several processes share them: what a lease is worth is known to the server, by its
 //! own clock. The suite in `conformance` holds both to the same promises.
 
+mod bells;
+mod call;
+mod config;
 mod link;
 mod reply;
 mod server;
+mod slot;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     AssignedStep, Clock, Consumer, DeadLetter, Done, Error, Fence, Item, Lease, Leased, PutReport, Queue, QueueStats,
-    Result, Settings, StepManifest, Topic, TopicName, TopicStats,
-    core::rows::{decode_item, encode_item},
+    Result, Settings, StepManifest, Topic, TopicName, TopicStats, core::rows::decode_item,
 };
 use async_trait::async_trait;
+use bells::{LOOK, Wanted};
+use call::{Call, Script, script};
+pub use config::RedisConfig;
 use joust_core::{RecordId, RunId};
-use link::{Call, Link};
-pub use link::{RedisConfig, open_redis};
-use reply::Reply;
+use link::Link;
+pub use link::open_redis;
+use redis::{Pipeline, Value};
+use reply::{Reply, Ticket};
 
-/// Longest sleep of a taker that nobody wakes: a message that was lost costs no more.
-const LOOK: Duration = Duration::from_millis(250);
+/// A longer lease is as good as this one, a hundred years; Lua counts exactly so far.
+const LONGEST_LEASE_US: u64 = 3_155_760_000_000_000;
+/// Most that Lua counts exactly, far beyond any step.
+const MOST: u64 = 1 << 53;
 
 /// A queue on a server.
 #[derive(Clone)]
@@ -32,30 +41,23 @@ pub(crate) struct Remote {
     clock: Option<Arc<dyn Clock>>,
 }
 
-/// Writes a script's text behind what all of them share.
-macro_rules! script {
-    ($name:literal) => {
-        ($name, concat!(include_str!("scripts/common.lua"), include_str!(concat!("scripts/", $name, ".lua"))))
-    };
-}
-
 impl Remote {
-    fn call(&self, script: (&'static str, &'static str), run: &RunId) -> Call {
+    fn call<'a>(&self, script: &'static Script, run: &RunId) -> Call<'a> {
         let time = self.clock.as_ref().map(|clock| clock.now().as_micros().to_string());
-        Call::new(script, format!("{{joust:{run}}}")).arg(time.unwrap_or_default())
+        Call::new(script, prefix(run)).arg(time.unwrap_or_default())
     }
 
     /// Names an operation, so that it is done once also where its answer is lost and it is asked for again.
-    fn once(&self, script: (&'static str, &'static str), run: &RunId) -> Call {
+    fn once<'a>(&self, script: &'static Script, run: &RunId) -> Call<'a> {
         self.call(script, run).arg(self.link.next_operation())
     }
 
-    async fn ask(&self, call: Call) -> Result<Reply> {
+    async fn ask(&self, call: Call<'_>) -> Result<Reply> {
         self.link.ask(call).await
     }
 
-    fn deliveries(&self) -> String {
-        self.settings.max_deliveries.to_string()
+    fn lease_us(&self) -> u64 {
+        u64::try_from(self.settings.lease.as_micros()).unwrap_or(u64::MAX).min(LONGEST_LEASE_US)
     }
 
     /// Takes in a task of its own, so that what was leased is known also where nobody waits for it any more.
@@ -67,18 +69,68 @@ impl Remote {
 
     async fn take_now(&self, topic: &Topic, who: &Consumer, max: usize) -> Result<Handover> {
         let call = self.once(script!("take"), &topic.run).arg(topic.name.as_str()).arg(who.as_str());
-        let lease = self.settings.lease.as_micros();
-        let call = call.arg(max.to_string()).arg(lease.to_string()).arg(self.deliveries());
+        let call = call.arg(max.min(u32::MAX as usize)).arg(self.lease_us()).arg(self.settings.max_deliveries);
         let reply = self.ask(call).await?;
-        let leased = reply.rows(2).map(|row| {
-            let item = item(topic, &row, 3)?;
-            let (place, token) = (row.number(0)?, row.number(1)?);
-            let lease = Lease { topic: topic.clone(), id: item.id, place, token };
-            Ok(Leased { lease, item, deliveries: row.number(2)? as u32 })
-        });
-        let leased = leased.collect::<Result<Vec<_>>>()?;
         let expiry = reply.number(1).ok().map(Duration::from_micros);
-        Ok(Handover { remote: self.clone(), leased, expiry })
+        let mut handover = Handover { remote: self.clone(), leased: Vec::new(), expiry };
+        let parts: Vec<Reply> = reply.rows(2).collect();
+        let mut tickets = Vec::new();
+        for part in &parts {
+            let token = part.number(0)?;
+            for at in 1..part.len() {
+                tickets.push((token, part.ticket(at)?));
+            }
+        }
+        let items = self.bodies(topic, &tickets).await?;
+        for ((token, ticket), item) in tickets.into_iter().zip(items) {
+            let (place, deliveries) = (ticket.place, ticket.deliveries + 1);
+            let Some(item) = item else {
+                self.check_lost(topic, place, token).await?;
+                continue;
+            };
+            let lease = Lease { topic: topic.clone(), id: item.id, place, token };
+            handover.leased.push(Leased { lease, item, deliveries });
+        }
+        Ok(handover)
+    }
+
+    /// Reads the items of tickets; none for one that is gone.
+    async fn bodies(&self, topic: &Topic, tickets: &[(u64, Ticket<'_>)]) -> Result<Vec<Option<Item>>> {
+        let (mut commands, start) = (Pipeline::new(), format!("{}:{}:bodies:", prefix(&topic.run), topic.name));
+        // Items of one batch mostly come together.
+        for batch in tickets.chunk_by(|(_, one), (_, other)| one.first == other.first) {
+            commands.cmd("HMGET").arg(format!("{start}{}", batch[0].1.first));
+            batch.iter().for_each(|(_, ticket)| _ = commands.arg(ticket.number));
+        }
+        if tickets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut items = Vec::with_capacity(tickets.len());
+        for values in self.link.run(&commands).await? {
+            let Value::Array(values) = values else {
+                return Err(self.link.broken(format!("records of topic {topic} are not where they were put")));
+            };
+            for value in values {
+                items.push(match value {
+                    Value::BulkString(bytes) => Some(
+                        decode_item(&bytes)
+                            .ok_or_else(|| self.link.broken(format!("a record of topic {topic} cannot be read")))?,
+                    ),
+                    _ => None,
+                });
+            }
+        }
+        Ok(items)
+    }
+
+    /// Checks that an item is gone because its lease ran out before it was read, and that who took it then has finished it.
+    async fn check_lost(&self, topic: &Topic, place: u64, token: u64) -> Result<()> {
+        let lease = Lease { topic: topic.clone(), id: RecordId::derive(&[]), place, token };
+        match self.renew(&[lease]).await {
+            Err(Error::LeaseLost { .. }) => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => Err(self.link.broken(format!("the record at place {place} of topic {topic} is missing"))),
+        }
     }
 
     async fn waiting(&self, topic: &Topic) -> Result<u64> {
@@ -135,18 +187,14 @@ fn items(topic: &Topic, row: &Reply, at: usize) -> Result<Vec<Item>> {
     (0..bodies.len()).map(|index| item(topic, &bodies, index)).collect()
 }
 
-fn with_leases<'a>(mut call: Call, leases: impl IntoIterator<Item = &'a Lease>) -> Call {
-    for lease in leases {
-        call = call.arg(lease.topic.name.as_str()).arg(lease.place.to_string()).arg(lease.token.to_string());
-    }
-    call
+/// Returns what all keys of a run begin with; they share a hash tag.
+fn prefix(run: &RunId) -> String {
+    format!("{{joust:{run}}}")
 }
 
-fn with_items(mut call: Call, items: &[Item]) -> Call {
-    for item in items {
-        call = call.arg(item.id.as_bytes().as_slice()).arg(encode_item(item));
-    }
-    call
+/// Says nothing about what becomes of leases.
+fn held(leases: &[Lease]) -> impl Iterator<Item = (&Lease, Option<&Done>)> {
+    leases.iter().map(|lease| (lease, None))
 }
 
 /// Turns what a script refused into an error.
@@ -195,9 +243,9 @@ impl Queue for Remote {
         if items.is_empty() {
             return Ok(PutReport::default());
         }
-        let capacity = self.settings.capacity_of(&topic.name).to_string();
-        let call = self.once(script!("put"), &topic.run).arg(topic.name.as_str()).arg(capacity);
-        let reply = self.ask(with_items(call, &items)).await?;
+        let call = self.once(script!("put"), &topic.run).arg(topic.name.as_str());
+        let call = call.arg(self.settings.capacity_of(&topic.name)).batch(topic, items.iter().collect());
+        let reply = self.ask(call).await?;
         refused(&reply, topic, &[])?;
         Ok(PutReport { added: reply.number(1)?, duplicates: reply.number(2)? })
     }
@@ -207,54 +255,51 @@ impl Queue for Remote {
         if max == 0 {
             return Ok(Vec::new());
         }
+        let bell = self.link.bells.bell(topic, Wanted::Items);
+        let mut listens = false;
         loop {
-            let mut changed = std::pin::pin!(self.link.changed());
+            let mut rings = std::pin::pin!(bell.notified());
             // Listening begins before the look, so that nothing put between the two is slept through.
-            changed.as_mut().enable();
+            rings.as_mut().enable();
             let mut handover = self.try_take(topic, who, max).await?;
             let now = self.now();
             if !handover.leased.is_empty() || now >= deadline {
                 return Ok(std::mem::take(&mut handover.leased));
             }
+            if !std::mem::replace(&mut listens, true) {
+                self.link.bells.listen().await;
+                continue;
+            }
             let until = handover.expiry.map_or(deadline, |after| now.saturating_add(after).min(deadline));
-            self.sleep(changed, until).await;
+            self.sleep(rings, until).await;
         }
     }
 
     async fn renew(&self, leases: &[Lease]) -> Result<()> {
         let Some(topic) = one_run(leases.iter().map(|lease| &lease.topic))? else { return Ok(()) };
-        let call = self.call(script!("renew"), &topic.run).arg(self.settings.lease.as_micros().to_string());
-        refused(&self.ask(with_leases(call, leases)).await?, topic, leases)
+        let call = self.call(script!("renew"), &topic.run).arg(self.lease_us()).leases(held(leases));
+        refused(&self.ask(call).await?, topic, leases)
     }
 
     async fn release(&self, leases: &[Lease]) -> Result<()> {
         let Some(topic) = one_run(leases.iter().map(|lease| &lease.topic))? else { return Ok(()) };
-        let call = self.once(script!("release"), &topic.run);
-        refused(&self.ask(with_leases(call, leases)).await?, topic, leases)
+        let call = self.once(script!("release"), &topic.run).leases(held(leases));
+        refused(&self.ask(call).await?, topic, leases)
     }
 
     async fn commit(&self, done: Vec<(Lease, Done)>, next: Vec<(Topic, Item)>) -> Result<()> {
         let topics = done.iter().map(|(lease, _)| &lease.topic).chain(next.iter().map(|(topic, _)| topic));
-        let Some(topic) = one_run(topics)?.cloned() else { return Ok(()) };
-        let mut call = self.once(script!("commit"), &topic.run).arg(self.deliveries()).arg(done.len().to_string());
-        for (lease, done) in &done {
-            let (what, reason) = match done {
-                Done::Moved => ("moved", ""),
-                Done::Dropped(reason) => ("dropped", reason.as_str()),
-                Done::Retry(reason) => ("retry", reason.as_str()),
-            };
-            call = with_leases(call, [lease]).arg(what).arg(reason);
+        let Some(topic) = one_run(topics)? else { return Ok(()) };
+        let mut outputs: BTreeMap<&Topic, Vec<&Item>> = BTreeMap::new();
+        next.iter().for_each(|(topic, item)| outputs.entry(topic).or_default().push(item));
+        let call = self.once(script!("commit"), &topic.run).arg(self.settings.max_deliveries);
+        let mut call = call.leases(done.iter().map(|(lease, done)| (lease, Some(done)))).arg(outputs.len()).batches();
+        for (topic, items) in outputs {
+            call = call.arg(topic.name.as_str()).arg(self.settings.capacity_of(&topic.name)).batch(topic, items);
         }
-        let mut outputs: BTreeMap<Topic, Vec<Item>> = BTreeMap::new();
-        for (topic, item) in next {
-            outputs.entry(topic).or_default().push(item);
-        }
-        for (topic, items) in &outputs {
-            let capacity = self.settings.capacity_of(&topic.name).to_string();
-            call = with_items(call.arg(topic.name.as_str()).arg(capacity).arg(items.len().to_string()), items);
-        }
-        let leases: Vec<Lease> = done.into_iter().map(|(lease, _)| lease).collect();
-        refused(&self.ask(call).await?, &topic, &leases)
+        let reply = self.ask(call).await?;
+        let leases: Vec<Lease> = done.iter().map(|(lease, _)| lease.clone()).collect();
+        refused(&reply, topic, &leases)
     }
 
     async fn fence(&self, topic: &Topic) -> Result<Fence> {
@@ -268,13 +313,13 @@ impl Queue for Remote {
             return Err(Error::WrongTopic { id: lease.id, found, expected });
         }
         let call = self.once(script!("assign"), &topic.run).arg(topic.name.as_str());
-        let call = call.arg(fence.0.to_string()).arg(manifest.step.to_string()).arg(manifest.body);
-        let reply = self.ask(with_leases(call, &leases)).await?;
+        let call = call.arg(fence.0).arg(manifest.step).arg(manifest.body).leases(held(&leases));
+        let reply = self.ask(call).await?;
         step_refused(&reply, topic, (fence, manifest.step), &leases)
     }
 
     async fn assigned(&self, topic: &Topic, from_step: u64) -> Result<Vec<AssignedStep>> {
-        let call = self.call(script!("assigned"), &topic.run).arg(topic.name.as_str()).arg(from_step.to_string());
+        let call = self.call(script!("assigned"), &topic.run).arg(topic.name.as_str()).arg(from_step.min(MOST));
         let reply = self.ask(call).await?;
         let step = |row: Reply| {
             let manifest = StepManifest { step: row.number(0)?, body: row.bytes(1)?.to_vec() };
@@ -284,8 +329,8 @@ impl Queue for Remote {
     }
 
     async fn retire(&self, topic: &Topic, through_step: u64, keep_from_step: u64, fence: Fence) -> Result<()> {
-        let call = self.call(script!("retire"), &topic.run).arg(topic.name.as_str()).arg(fence.0.to_string());
-        let reply = self.ask(call.arg(through_step.to_string()).arg(keep_from_step.to_string())).await?;
+        let call = self.call(script!("retire"), &topic.run).arg(topic.name.as_str()).arg(fence.0);
+        let reply = self.ask(call.arg(through_step.min(MOST)).arg(keep_from_step.min(MOST))).await?;
         step_refused(&reply, topic, (fence, through_step), &[])
     }
 
@@ -311,7 +356,7 @@ impl Queue for Remote {
     async fn requeue(&self, topic: &Topic, ids: &[RecordId]) -> Result<()> {
         let mut call = self.once(script!("requeue"), &topic.run).arg(topic.name.as_str());
         for id in ids {
-            call = call.arg(id.as_bytes().as_slice());
+            call = call.arg(id.as_bytes());
         }
         let reply = self.ask(call).await?;
         match (reply.status(), reply.number(1).ok().and_then(|at| ids.get(at as usize))) {
@@ -333,9 +378,11 @@ impl Queue for Remote {
 
     async fn wait_for_room(&self, topic: &Topic, items: usize, wait: Duration) -> Result<bool> {
         let deadline = self.now().saturating_add(wait);
+        let bell = self.link.bells.bell(topic, Wanted::Room);
+        let mut listens = false;
         loop {
-            let mut changed = std::pin::pin!(self.link.changed());
-            changed.as_mut().enable();
+            let mut rings = std::pin::pin!(bell.notified());
+            rings.as_mut().enable();
             let waiting = self.waiting(topic).await?;
             if waiting == 0 || waiting.saturating_add(items as u64) <= self.settings.capacity_of(&topic.name) {
                 return Ok(true);
@@ -343,7 +390,11 @@ impl Queue for Remote {
             if self.now() >= deadline {
                 return Ok(false);
             }
-            self.sleep(changed, deadline).await;
+            if !std::mem::replace(&mut listens, true) {
+                self.link.bells.listen().await;
+                continue;
+            }
+            self.sleep(rings, deadline).await;
         }
     }
 }
@@ -360,20 +411,22 @@ fn topic_stats(row: &Reply) -> Result<TopicStats> {
         retried: counter("retried"),
         dropped: row.map(2)?,
         waiting: row.number(3)?,
-        leased: row.number(4)?,
-        assigned: row.number(5)?,
-        kept: row.number(6)?,
+        assigned: row.number(4)?,
+        kept: row.number(5)?,
         ..TopicStats::default()
     };
-    // A dead letter is "deliveries:reason", a lease "token:holder".
-    let after_colon = |list: Reply, into: &mut BTreeMap<String, u64>| -> Result<()> {
-        for index in 0..list.len() {
-            let name = list.text(index)?.split_once(':').map_or("", |(_, name)| name);
-            *into.entry(name.to_owned()).or_default() += 1;
-        }
-        Ok(())
-    };
-    after_colon(row.list(7)?, &mut stats.dead)?;
-    after_colon(row.list(8)?, &mut stats.holders)?;
+    let (dead, held) = (row.list(6)?, row.list(7)?);
+    for at in 0..dead.len() {
+        // Deliveries, name, reason.
+        let reason = dead.text(at)?.splitn(3, ' ').nth(2).unwrap_or_default();
+        *stats.dead.entry(reason.to_owned()).or_default() += 1;
+    }
+    for at in 0..held.len() {
+        // The tickets of a take, and who took them.
+        let (tickets, holder) = held.text(at)?.split_once('|').unwrap_or_default();
+        let leased = tickets.split(' ').count() as u64;
+        stats.leased += leased;
+        *stats.holders.entry(holder.to_owned()).or_default() += leased;
+    }
     Ok(stats)
 }

@@ -6,6 +6,26 @@ use redis::Value;
 
 use crate::{Error, Result};
 
+/// Where an item that was taken is, and how often it was handed out before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket<'a> {
+    pub place: u64,
+    /// Place of the first item of its batch.
+    pub first: &'a str,
+    /// Its number in the batch.
+    pub number: &'a str,
+    pub deliveries: u32,
+}
+
+impl<'a> Ticket<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        let mut parts = text.split(':');
+        let (place, (first, number)) = (parts.next()?.parse().ok()?, parts.next()?.split_once('/')?);
+        let deliveries = parts.next().map_or(Some(0), |deliveries| deliveries.parse().ok())?;
+        Some(Self { place, first, number, deliveries })
+    }
+}
+
 /// A list of values, and who sent it.
 #[derive(Debug, Clone)]
 pub(super) struct Reply {
@@ -57,6 +77,10 @@ impl Reply {
             _ => None,
         };
         number.ok_or_else(|| self.missing(at, "a number"))
+    }
+
+    pub(super) fn ticket(&self, at: usize) -> Result<Ticket<'_>> {
+        Ticket::read(self.text(at)?).ok_or_else(|| self.missing(at, "a ticket"))
     }
 
     pub(super) fn list(&self, at: usize) -> Result<Self> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{Error, Result};
 
-/// Checks what `INFO` says: the version, that nothing is evicted, and that what was acknowledged is on disk.
+/// Checks what `INFO` says: the version, that it is a server of its own, that nothing is evicted, and that what was acknowledged is on disk.
 ///
 /// # Errors
 /// [`Error::Server`] with the setting to change.
@@ -16,6 +16,15 @@ pub(super) fn check(server: &str, info: &str) -> Result<()> {
     let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
     if major < 6 {
         return refuse(format!("it is version {version:?}; use Redis 6 or newer"));
+    }
+    if get("cluster_enabled") == "1" {
+        return refuse("it is a node of a cluster, which may move a run's keys; use a server of its own".into());
+    }
+    if get("role") != "master" {
+        return refuse(format!(
+            "it has the role {:?} and takes no records; name the server that it copies",
+            get("role")
+        ));
     }
     let (limit, policy) = (get("maxmemory"), get("maxmemory_policy"));
     if !matches!(limit, "0" | "") && policy != "noeviction" {
@@ -35,7 +44,7 @@ mod tests {
 
     fn told(version: &str, maxmemory: &str, policy: &str, aof: &str) -> String {
         format!(
-            "# Server\r\nredis_version:{version}\r\nmaxmemory:{maxmemory}\r\nmaxmemory_policy:{policy}\r\naof_enabled:{aof}\r\n"
+            "# Server\r\nredis_version:{version}\r\nrole:master\r\nmaxmemory:{maxmemory}\r\nmaxmemory_policy:{policy}\r\naof_enabled:{aof}\r\n"
         )
     }
 
@@ -48,6 +57,8 @@ mod tests {
             (told("7.0.15", "1000", "allkeys-lru", "1"), "set maxmemory-policy noeviction"),
             (told("7.0.15", "1000", "volatile-ttl", "1"), "set maxmemory-policy noeviction"),
             (told("7.0.15", "0", "noeviction", "0"), "set appendonly yes"),
+            (told("7.0.15", "0", "noeviction", "1").replace("master", "slave"), "name the server that it copies"),
+            (told("7.0.15", "0", "noeviction", "1") + "cluster_enabled:1\r\n", "use a server of its own"),
             (String::new(), "version"),
         ] {
             let error = check("redis://x", &info).expect_err("refused").to_string();

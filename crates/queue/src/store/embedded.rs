@@ -4,6 +4,7 @@
 //! survive a record that kills its process, or it would kill every process after it too.
 
 use std::{
+    cell::RefCell,
     fs::{self, File, OpenOptions, TryLockError},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -21,8 +22,9 @@ use crate::{
     store::{Row, Store, Table, Tables, View},
 };
 
-/// Version of the tables' keys and values; a file of another one is refused.
-const SCHEMA: u64 = 1;
+/// Version of the tables' keys and values. Files of the ones from [`OLDEST`] on can be read and become files of this one; others are refused.
+const SCHEMA: u64 = 2;
+const OLDEST: u64 = 1;
 const SCHEMA_KEY: &[u8] = b"schema";
 /// What redb may hold in memory of the file.
 const CACHE_BYTES: usize = 64 << 20;
@@ -93,7 +95,11 @@ impl Embedded {
             store.check_schema()?;
             Ok(store)
         })?;
-        store.write(|tables| tables.set(Table::Meta, SCHEMA_KEY, &SCHEMA.to_be_bytes()))?;
+        store.write(|tables| {
+            // From now on every table can be read.
+            Table::ALL.into_iter().try_for_each(|table| tables.get(table, b"").map(drop))?;
+            tables.set(Table::Meta, SCHEMA_KEY, &SCHEMA.to_be_bytes())
+        })?;
         Ok(store)
     }
 
@@ -109,7 +115,7 @@ impl Embedded {
         let meta = read.open_table(definition(Table::Meta)).map_err(|_| foreign())?;
         let found = meta.get(SCHEMA_KEY).map_err(|error| storage(&self.path, error))?.ok_or_else(foreign)?;
         let found = u64::from_be_bytes(found.value().try_into().map_err(|_| foreign())?);
-        if found == SCHEMA {
+        if (OLDEST..=SCHEMA).contains(&found) {
             return Ok(());
         }
         Err(Error::Version { path: self.path.clone(), found, expected: SCHEMA })
@@ -130,7 +136,9 @@ impl Store for Embedded {
     fn write<T>(&mut self, change: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
         guard(&self.path, || {
             let txn = self.db().begin_write().map_err(|error| storage(&self.path, error))?;
-            let out = change(&mut Writing::open(&txn, &self.path)?)?;
+            let mut tables = Writing { txn: &txn, tables: RefCell::default(), path: &self.path };
+            let out = change(&mut tables)?;
+            drop(tables);
             failpoint::pass("queue_before_commit");
             txn.commit().map_err(|error| storage(&self.path, error))?;
             failpoint::pass("queue_after_commit");
@@ -178,24 +186,34 @@ impl View for Reading<'_> {
 }
 
 struct Writing<'a> {
-    tables: Vec<redb::Table<'a, Bytes, Bytes>>,
+    txn: &'a WriteTransaction,
+    /// Opened when they are first needed: each costs as much at the commit as a few rows.
+    tables: RefCell<[Option<redb::Table<'a, Bytes, Bytes>>; Table::ALL.len()]>,
     path: &'a Path,
 }
 
 impl<'a> Writing<'a> {
-    fn open(txn: &'a WriteTransaction, path: &'a Path) -> Result<Self> {
-        let open = |table| txn.open_table(definition(table)).map_err(|error| storage(path, error));
-        Ok(Self { tables: Table::ALL.into_iter().map(open).collect::<Result<_>>()?, path })
+    fn with<T, E: Into<redb::Error>>(
+        &self,
+        table: Table,
+        work: impl FnOnce(&mut redb::Table<'a, Bytes, Bytes>) -> std::result::Result<T, E>,
+    ) -> Result<T> {
+        let place = &mut self.tables.borrow_mut()[table as usize];
+        if place.is_none() {
+            let opened = self.txn.open_table(definition(table));
+            *place = Some(opened.map_err(|error| storage(self.path, error))?);
+        }
+        work(place.as_mut().expect("it was opened above")).map_err(|error| storage(self.path, error))
     }
 }
 
 impl View for Writing<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        get(&self.tables[table as usize], key).map_err(|error| storage(self.path, error))
+        self.with(table, |table| get(table, key))
     }
 
     fn scan(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Row>> {
-        scan(&self.tables[table as usize], prefix, limit).map_err(|error| storage(self.path, error))
+        self.with(table, |table| scan(table, prefix, limit))
     }
 
     fn corrupt(&self, reason: String) -> Error {
@@ -205,13 +223,15 @@ impl View for Writing<'_> {
 
 impl Tables for Writing<'_> {
     fn set(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {
-        self.tables[table as usize].insert(key, value).map_err(|error| storage(self.path, error))?;
-        Ok(())
+        self.with(table, |table| table.insert(key, value).map(drop))
     }
 
     fn remove(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let old = self.tables[table as usize].remove(key).map_err(|error| storage(self.path, error))?;
-        Ok(old.map(|value| value.value().to_vec()))
+        self.with(table, |table| Ok::<_, redb::StorageError>(table.remove(key)?.map(|old| old.value().to_vec())))
+    }
+
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<()> {
+        self.with(table, |table| table.remove(key).map(drop))
     }
 }
 

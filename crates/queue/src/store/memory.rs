@@ -42,6 +42,12 @@ impl Tables for Memory {
         self.undo.push((table, key.to_vec(), old.clone()));
         Ok(old)
     }
+
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<()> {
+        let old = self.tables[table as usize].remove(key);
+        self.undo.push((table, key.to_vec(), old));
+        Ok(())
+    }
 }
 
 impl Store for Memory {

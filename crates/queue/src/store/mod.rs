@@ -15,7 +15,7 @@ pub(crate) enum Table {
     Meta,
     /// Run and name to the topic's counters.
     Topics,
-    /// Topic and id to place: every id that was ever put.
+    /// Topic and place to id: every id that was ever put.
     Ids,
     /// Topic and place to the item, while it is in the queue or kept.
     Bodies,
@@ -87,6 +87,9 @@ pub(crate) trait Tables: View {
 
     /// Removes a key and returns the value that it had.
     fn remove(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>>;
+
+    /// Removes a key whose value nobody needs, which may be large.
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<()>;
 }
 
 /// A place where transactions happen.

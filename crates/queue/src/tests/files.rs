@@ -11,7 +11,7 @@ use std::{
 };
 
 use joust_core::{RecordId, RunId};
-use redb::{Database, StorageBackend, TableDefinition, backends::FileBackend};
+use redb::{Database, ReadableTable, StorageBackend, TableDefinition, backends::FileBackend};
 
 use super::embedded;
 use crate::{
@@ -102,6 +102,38 @@ async fn an_item_that_ends_its_process_dies_and_others_do_not() {
     queue.stats(&topic.run).await.expect("stats").balance().expect("the accounts add up");
 }
 
+#[tokio::test]
+async fn a_file_of_the_first_version_is_read() {
+    const IDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("ids");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("queue.redb");
+    let (topic, who) = (topic(), Consumer::new("w"));
+    reopen(&path).put(&topic, vec![item(0, 9), item(1, 9)]).await.expect("a put");
+    let database = Database::create(&path).expect("the file");
+    let write = database.begin_write().expect("a transaction");
+    let mut ids = write.open_table(IDS).expect("a table");
+    for place in 0..2u64 {
+        // The first version had topic and id as the key, and the place as the value.
+        let number = &ids.first().expect("rows").expect("a row").0.value()[..4].to_vec();
+        let id = item(place, 9).id;
+        ids.remove([number, place.to_be_bytes().as_slice()].concat().as_slice()).expect("a row").expect("the id");
+        ids.insert([number, id.as_bytes().as_slice()].concat().as_slice(), place.to_be_bytes().as_slice())
+            .expect("set");
+    }
+    drop(ids);
+    let mut meta = write.open_table(META).expect("a table");
+    meta.insert(b"schema".as_slice(), 1u64.to_be_bytes().as_slice()).expect("a row");
+    drop(meta);
+    write.commit().expect("a commit");
+    drop(database);
+    for added in [1, 0] {
+        let report = reopen(&path).put(&topic, vec![item(0, 9), item(1, 9), item(2, 9)]).await.expect("a put");
+        assert_eq!((report.added, report.duplicates), (added, 3 - added));
+    }
+    let taken = reopen(&path).take(&topic, &who, 9, Duration::ZERO).await.expect("a take");
+    assert_eq!(taken.into_iter().map(|leased| leased.item).collect::<Vec<_>>(), [item(0, 9), item(1, 9), item(2, 9)]);
+}
+
 #[test]
 fn a_file_of_another_version_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -117,7 +149,7 @@ fn a_file_of_another_version_is_named() {
     drop(database);
     let before = fs::read(&path).expect("the file");
     let error = refused(&path);
-    assert!(matches!(error, Error::Version { found: 9, expected: 1, .. }), "{error}");
+    assert!(matches!(error, Error::Version { found: 9, expected: 2, .. }), "{error}");
     assert!(error.to_string().contains("queue.redb") && error.to_string().contains("new folder"), "{error}");
     assert_eq!(fs::read(&path).expect("the file").len(), before.len());
 }

@@ -21,8 +21,8 @@ fn embedded(path: &Path, settings: Settings, clock: Arc<dyn Clock>) -> Arc<dyn Q
 }
 
 /// A waiter that is never woken fails instead of hanging.
-async fn in_time(suite: impl Future<Output = ()>) {
-    tokio::time::timeout(Duration::from_secs(60), suite).await.expect("the suite ends");
+async fn in_time<T>(suite: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), suite).await.expect("the suite ends")
 }
 
 #[tokio::test]

@@ -1,36 +1,46 @@
--- time, operation, most deliveries, number of inputs, then topic, place, token, what and reason of each; then topic, capacity and number of outputs
--- of each target, with id and item of each output.
-local operation, limit, n = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-if done_before(operation) then return {'ok'} end
-local groups, gone = leases(5, n, 5)
-if gone then return {'lost', gone} end
-local outputs, at = {}, 5 + 5 * n
-while at <= #ARGV do
-  local topic, capacity, items = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  local new, duplicates = fresh(topic, at + 3, items)
-  local before = waiting(topic)
-  if #new > 0 and before >= capacity then return {'full', topic, capacity, before} end
-  outputs[#outputs + 1] = {topic, new, duplicates}
-  at = at + 3 + 2 * items
+-- time, operation, most deliveries, leases in groups, number of targets, of each target its topic, capacity, number of ids and ids; batch.
+local operation, limit, batch = ARGV[2], tonumber(ARGV[3]), ARGV[#ARGV]
+local groups, takes, at, gone = leases(4, true)
+local outputs = {}
+for i = 1, tonumber(ARGV[at]) do
+  local n = tonumber(ARGV[at + 3])
+  outputs[i] = {topic = ARGV[at + 1], capacity = tonumber(ARGV[at + 2]), from = at + 4, n = n}
+  at = at + 3 + n
 end
-for topic, group in pairs(groups) do
-  local ended, finished = {}, 0
-  unlease(topic, group.places)
-  for j, place in ipairs(group.places) do
-    local what, reason = ARGV[8 + 5 * group.at[j]], ARGV[9 + 5 * group.at[j]]
-    if what == 'retry' then
-      count(topic, 'retried', 1)
-      give_back(topic, place, tried(topic, place) >= limit and reason)
+
+-- Looks at all that the commit is about, and returns why it is not to be done.
+local function refusal()
+  if done_before(operation) then return {'ok'} end
+  if gone then return {'lost', gone} end
+  for _, output in ipairs(outputs) do
+    output.new, output.known = fresh(output.topic, output.from, output.n)
+    local before = waiting(output.topic)
+    if #output.new > 0 and before >= output.capacity then return {'full', output.topic, output.capacity, before} end
+  end
+end
+
+local refused = refusal()
+if refused then
+  for _, output in ipairs(outputs) do redis.call('DEL', key(output.topic, 'batch:' .. batch)) end
+  return refused
+end
+unlease(takes)
+for _, group in ipairs(groups) do
+  local topic, tickets = group.topic, group.tickets
+  if group.what == 'retry' then
+    count(topic, 'retried', #tickets)
+    give_back(topic, tickets, 0, limit, group.reason)
+  else
+    local ended = {}
+    for _, ticket in ipairs(tickets) do discard(ended, string.match(ticket, '^%d+:(%d+)/(%d+)')) end
+    delete(topic, ended)
+    if group.what == 'moved' then
+      count(topic, 'finished', #tickets)
     else
-      if what == 'moved' then finished = finished + 1 else redis.call('HINCRBY', key(topic, 'dropped'), reason, 1) end
-      ended[#ended + 1] = place
+      redis.call('HINCRBY', key(topic, 'dropped'), group.reason, #tickets)
     end
   end
-  count(topic, 'finished', finished)
-  many('HDEL', key(topic, 'bodies'), ended)
-  many('HDEL', key(topic, 'tries'), ended)
 end
-for _, output in ipairs(outputs) do append(output[1], output[2], output[3]) end
+for _, output in ipairs(outputs) do append(output.topic, batch, output.from, output.new, output.known) end
 remember(operation, '')
-changed()
 return {'ok'}

@@ -1,14 +1,8 @@
--- time, operation, then topic, place and token of each.
+-- time, operation, leases in groups.
 if done_before(ARGV[2]) then return {'ok'} end
-local groups, gone = leases(3, (#ARGV - 2) / 3, 3)
+local groups, takes, _, gone = leases(3, true)
 if gone then return {'lost', gone} end
-for topic, group in pairs(groups) do
-  unlease(topic, group.places)
-  for _, place in ipairs(group.places) do
-    redis.call('HINCRBY', key(topic, 'tries'), place, -1)
-    give_back(topic, place)
-  end
-end
+unlease(takes)
+for _, group in ipairs(groups) do give_back(group.topic, group.tickets, 1) end
 remember(ARGV[2], '')
-changed()
 return {'ok'}

@@ -5,10 +5,12 @@ for _, step in ipairs(redis.call('ZRANGEBYSCORE', key(topic, 'steps'), '-inf', A
   redis.call('ZREM', key(topic, 'steps'), step)
   redis.call('HDEL', key(topic, 'plans'), step)
   redis.call('ZADD', key(topic, 'kept'), step, step)
-  count(topic, 'finished', #places_of(topic, step))
+  count(topic, 'finished', #names_of(topic, step))
 end
 for _, step in ipairs(redis.call('ZRANGEBYSCORE', key(topic, 'kept'), '-inf', '(' .. ARGV[5])) do
-  many('HDEL', key(topic, 'bodies'), places_of(topic, step))
+  local gone = {}
+  for _, name in ipairs(names_of(topic, step)) do discard(gone, string.match(name, '^(%d+)/(%d+)$')) end
+  delete(topic, gone)
   redis.call('HDEL', key(topic, 'items'), step)
   redis.call('ZREM', key(topic, 'kept'), step)
 end
