@@ -484,6 +484,7 @@ fn outcome_metrics(metrics: &mut StepMetrics, outcomes: &[Outcome], harvest: &Ha
     mean("completions/mean_length", answered().map(|outcome| outcome.mean_tokens).collect());
     let staleness = |example: &Example| version.saturating_sub(example.policy_version) as f64;
     mean("staleness/mean", harvest.examples.iter().map(staleness).collect());
+    mean("staleness/max", harvest.examples.iter().map(staleness).reduce(f64::max).into_iter().collect());
     let dropped: u64 = harvest.dropped.values().sum();
     metrics.insert("prompts/dropped".into(), dropped as f64);
     metrics.insert("prompts/trained".into(), harvest.trained as f64);

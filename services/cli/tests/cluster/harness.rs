@@ -1,0 +1,195 @@
+//! A cluster of this machine: started, asked, hurt and ended.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use joust_cli::remote::Cluster as Address;
+use joust_proto::coordinator::v1::{
+    self as wire, RunState, TopicStats, coordinator_service_client::CoordinatorServiceClient,
+};
+use joust_queue::sandbox::RedisServer;
+use joust_rpc::{Caller, sized::coordinator_client};
+
+/// Nothing that is waited for takes as long.
+pub const LIMIT: Duration = Duration::from_secs(60);
+/// Pause between two looks at other processes.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How many workers of each role `joust up` starts.
+#[derive(Clone, Copy)]
+pub struct Size {
+    pub rollouts: u32,
+    pub judges: u32,
+    pub learners: u32,
+}
+
+/// One of each.
+pub const ONE: Size = Size { rollouts: 1, judges: 1, learners: 1 };
+
+/// A cluster that `joust up` keeps; it ends with this.
+pub struct Cluster {
+    pub folder: PathBuf,
+    up: Child,
+    others: Vec<Child>,
+}
+
+impl Cluster {
+    /// Starts a cluster in `folder` whose runs may read below `root`; `None` where no redis-server is installed.
+    pub fn start(folder: &Path, root: &Path, size: Size) -> Option<Self> {
+        if !RedisServer::is_there_for("a cluster") {
+            return None;
+        }
+        fs::create_dir_all(folder).expect("a folder");
+        let told = fs::File::create(folder.join("up.txt")).expect("a file");
+        let up = Command::new(env!("CARGO_BIN_EXE_joust"))
+            .args(["up", "--threads", "1", "--folder"])
+            .arg(folder)
+            .arg("--root")
+            .arg(root)
+            .args(["--rollouts", &size.rollouts.to_string(), "--judges", &size.judges.to_string()])
+            .args(["--learners", &size.learners.to_string()])
+            .stdout(told.try_clone().expect("a handle"))
+            .stderr(told)
+            .spawn()
+            .expect("joust up starts");
+        let mut cluster = Self { folder: folder.to_owned(), up, others: Vec::new() };
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let told = fs::read_to_string(folder.join("up.txt")).unwrap_or_default();
+            if told.contains("cluster ready") {
+                return Some(cluster);
+            }
+            let ended = cluster.up.try_wait().expect("it can be asked");
+            assert!(ended.is_none() && Instant::now() < deadline, "no cluster: {ended:?}\n{told}");
+            std::thread::sleep(LOOK); // polls a file of another process
+        }
+    }
+
+    /// Starts one more worker of a role, with other settings than the deployment file's.
+    pub fn start_worker(&mut self, (role, name): (&str, &str), settings: &[String]) {
+        let program = Path::new(env!("CARGO_BIN_EXE_joust")).with_file_name(format!("joust-{role}"));
+        let log = fs::File::create(self.folder.join(format!("log/{name}.log"))).expect("a log");
+        let mut command = Command::new(program);
+        command.arg("--deployment").arg(self.folder.join("joust.toml")).args(["--name", name]);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        let child = command.stdout(log.try_clone().expect("a handle")).stderr(log).spawn();
+        self.others.push(child.expect("a worker starts"));
+    }
+
+    /// Runs the joust command on this cluster; returns what it printed.
+    pub fn joust(&self, args: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_joust"))
+            .args(args)
+            .env("JOUST_CLUSTER", &self.folder)
+            .output()
+            .expect("joust starts");
+        let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "joust {args:?}: {error}\n{}", self.logs());
+        out.into_owned()
+    }
+
+    /// Returns the processes of the cluster's parts by name.
+    pub fn processes(&self) -> BTreeMap<String, u32> {
+        let text = fs::read(self.folder.join("processes.json")).expect("the processes");
+        serde_json::from_slice(&text).expect("JSON")
+    }
+
+    /// Returns the folder of a run.
+    pub fn run_folder(&self, run: &str) -> PathBuf {
+        self.folder.join("runs").join(run)
+    }
+
+    /// Returns the last lines of all logs.
+    pub fn logs(&self) -> String {
+        let mut told = String::new();
+        for entry in fs::read_dir(self.folder.join("log")).into_iter().flatten().flatten() {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines[lines.len().saturating_sub(12)..].join("\n");
+            told += &format!("--- {}\n{last}\n", entry.file_name().display());
+        }
+        told
+    }
+
+    /// Sets up calls to the coordinator.
+    pub fn client(&self) -> CoordinatorServiceClient<Caller> {
+        let address = Address::read(&self.folder.join("cluster.json")).expect("the cluster's file");
+        coordinator_client(Caller::new(address.client().expect("an address")).expect("a caller"))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for child in &mut self.others {
+            signal("CONT", child.id());
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        signal("TERM", self.up.id());
+        let deadline = Instant::now() + LIMIT;
+        while matches!(self.up.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(LOOK); // polls a process
+        }
+        if matches!(self.up.try_wait(), Ok(None)) {
+            for pid in self.processes().into_values() {
+                signal("KILL", pid);
+            }
+            let _ = self.up.kill();
+        }
+    }
+}
+
+/// Sends a signal to a process, which may be gone.
+pub fn signal(name: &str, pid: u32) {
+    let kill = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
+    kill.expect("kill runs");
+}
+
+/// What the coordinator says of a run; `None` while it does not answer.
+pub async fn run_now(client: &mut CoordinatorServiceClient<Caller>, run: &str) -> Option<wire::Run> {
+    let answer = client.get_run(wire::GetRunRequest { run_id: run.into() }).await.ok()?;
+    answer.into_inner().run
+}
+
+/// Waits for a condition that an answer of the coordinator shows.
+pub async fn wait_for<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {limit:?} for {what}");
+        tokio::time::sleep(LOOK).await; // polls other processes
+    }
+}
+
+/// Waits until a run has ended; it must have ended well.
+pub async fn wait_until_done(cluster: &Cluster, run: &str, limit: Duration) {
+    let mut client = cluster.client();
+    let ended = wait_for("the end of the run", limit, async || {
+        let now = run_now(&mut client, run).await?;
+        [RunState::Done, RunState::Failed].contains(&now.state()).then_some(now)
+    });
+    let ended = ended.await;
+    assert_eq!(
+        (ended.state(), ended.steps_done),
+        (RunState::Done, ended.steps),
+        "{}\n{}",
+        ended.reason,
+        cluster.logs()
+    );
+}
+
+/// Returns the accounts of a run's topics.
+pub async fn accounts(cluster: &Cluster, run: &str) -> Vec<TopicStats> {
+    let request = wire::GetQueueStatsRequest { run_id: run.into() };
+    let answer = cluster.client().get_queue_stats(request).await.expect("the accounts");
+    answer.into_inner().topics
+}

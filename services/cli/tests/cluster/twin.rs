@@ -1,0 +1,78 @@
+//! A deterministic run ends in the same weights in one process and in a cluster (R1).
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use joust_testkit::tiny_folder;
+
+use crate::{
+    books,
+    harness::{Cluster, ONE, accounts, wait_until_done},
+};
+
+const RUN: &str = r#"
+schema = 1
+name = "twin"
+preset = "oaif-dpo"
+deterministic = true
+[policy]
+model = "model"
+dtype = "bfloat16"
+[data]
+prompts = "prompts.jsonl"
+epochs = 10
+eval_fraction = 0.1
+[sampling]
+max_new_tokens = 16
+[feedback]
+ask = "score"
+[[judge]]
+name = "letters"
+kind = "rule"
+rules = [{ pattern = "[aeiou]", score = 1.0, max_count = 100 }]
+[pairing]
+replay = { ratio = 0.25, capacity = 12, order = "uniform" }
+[learner]
+prompts_per_step = 8
+micro_batch = 4
+learning_rate = 1e-3
+steps = 12
+checkpoint_every = 5
+threads = 1
+[eval]
+every = 6
+prompts = 4
+"#;
+
+/// Writes model, prompts and run file.
+pub fn inputs(root: &Path) {
+    tiny_folder(&root.join("model"), 5);
+    let prompts: String = (0..60).map(|i| format!("{{\"prompt\": \"the cat number {i}\"}}\n")).collect();
+    fs::write(root.join("prompts.jsonl"), prompts).expect("written");
+    fs::write(root.join("run.toml"), RUN).expect("written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_cluster_ends_in_the_weights_of_one_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().join("inputs");
+    inputs(&root);
+    let Some(cluster) = Cluster::start(&folder.path().join("cluster"), &root, ONE) else { return };
+    let alone = folder.path().join("alone");
+    let output = Command::new(env!("CARGO_BIN_EXE_joust"))
+        .arg("run")
+        .arg(root.join("run.toml"))
+        .args(["--set", &format!("output.dir={:?}", alone.display().to_string())])
+        .output()
+        .expect("joust starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    cluster.joust(&["run", "submit", &root.join("run.toml").display().to_string()]);
+    wait_until_done(&cluster, "twin", Duration::from_secs(60)).await;
+    let together = cluster.run_folder("twin");
+    let weights = |out: &Path| fs::read(out.join("policy/model.safetensors")).expect("a policy");
+    let first = fs::read(root.join("model/model.safetensors")).expect("a model");
+    assert!(weights(&alone) != first, "the run trains");
+    assert!(weights(&alone) == weights(&together), "bit for bit the same");
+    let ledger = |out: &Path| fs::read_to_string(out.join("ledger.jsonl")).expect("a ledger");
+    assert_eq!(ledger(&alone), ledger(&together));
+    books::balance(&accounts(&cluster, "twin").await, 96);
+}
