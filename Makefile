@@ -8,7 +8,7 @@ VENV := $(CURDIR)/.venv
 CUDA_TARGET_DIR ?= $(CARGO_TARGET_DIR)/cuda
 CUDA := --config .cargo/cuda.toml --target-dir $(CUDA_TARGET_DIR) --features joust/cuda,joust-torch/cuda
 
-.PHONY: help setup libtorch build build-cuda demo demo-smoke test test-kills test-rank-kills cycle lint bench docs venv clean
+.PHONY: help setup libtorch build build-cuda demo demo-smoke test test-kills test-rank-kills chaos cycle lint bench docs venv clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,8 +34,8 @@ demo-smoke: build ## The demo, shortened to under 3 minutes; fails unless the wi
 	@python3 scripts/demo.py --joust $(JOUST) --run examples/stories/run.toml --smoke
 
 test: setup ## Run all tests; those that need the Python environment run if `make venv` made it
-	@cargo test --quiet --workspace --no-fail-fast
 	@cargo build --quiet --workspace --all-targets
+	@cargo test --quiet --workspace --no-fail-fast
 	@python3 scripts/python_tests.py --venv $(VENV) --bin $(CARGO_TARGET_DIR)/debug
 
 cycle: build ## Play the cycle example over three seeds: a table, and docs/cycle.svg
@@ -46,6 +46,9 @@ test-kills: build ## Kill and resume a run 50 times and compare the weights
 
 test-rank-kills: build ## Kill ranks of a learner of four 20 times and compare the weights
 	@JOUST_RANK_KILLS=20 cargo test --quiet --workspace --test rank_kills lost_ranks -- --nocapture
+
+chaos: build ## Kill each role of a cluster 8 times (Redis 5) and cut each edge for 10 s; prints the tables
+	@JOUST_CHAOS=8 cargo test --quiet --workspace --test cluster -- --nocapture --test-threads 1
 
 lint: libtorch ## Formatting, clippy, documentation with warnings denied, and buf on the proto files
 	@cargo fmt --all --check

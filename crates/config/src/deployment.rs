@@ -84,7 +84,7 @@ pub struct Listen {
     pub learner: Option<String>,
     /// HTTP with metrics and health.
     pub metrics: Option<String>,
-    /// Host under which others reach this process, where it is not the one that it listens on.
+    /// Host, or `host:port`, under which others reach this process, where it is not the one that it listens on.
     pub advertise: Option<String>,
 }
 
@@ -153,7 +153,7 @@ pub enum DeviceKind {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Threads {
-    /// Tensor work of sampling and training; a run's `learner.threads` wins.
+    /// Tensor work of sampling and training; in a learner a run's `learner.threads` wins.
     #[schemars(range(max = 1024))]
     pub tensor: u32,
     /// Asynchronous work.

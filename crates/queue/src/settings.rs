@@ -45,6 +45,13 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Returns settings for a queue that several processes share, which may be killed.
+    pub fn shared() -> Self {
+        // One that lives renews its leases three times meanwhile; a process that was killed looks like one that was slow, so that more
+        // deliveries than usual are no sign of poison.
+        Self { lease: Duration::from_secs(6), max_deliveries: 20, ..Self::default() }
+    }
+
     /// Returns how many items may wait in a topic.
     pub fn capacity_of(&self, topic: &TopicName) -> u64 {
         self.topic_capacity.get(topic).copied().unwrap_or(self.capacity)

@@ -35,8 +35,24 @@ use crate::args::{Args, Command};
 /// Exit code for bad input: a file, a key or a value that the user can mend.
 const BAD_INPUT: u8 = 2;
 
+/// Exit code when nobody reads what is printed, as of a program that SIGPIPE ends.
+const UNREAD: i32 = 141;
+
+/// Ends quietly when a reader such as `head` has had enough, instead of with a panic.
+fn end_unread() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let told = panic.payload_as_str().unwrap_or_default();
+        if told.starts_with("failed printing to stdout") && told.contains("Broken pipe") {
+            std::process::exit(UNREAD);
+        }
+        before(panic);
+    }));
+}
+
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
+    end_unread();
     let args = Args::parse();
     let result =
         joust_telemetry::init(args.log_format.into()).map_err(anyhow::Error::from).and_then(|_guard| dispatch(args));

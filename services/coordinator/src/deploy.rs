@@ -1,13 +1,10 @@
 //! The queue that a deployment names.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use joust_config::{Deployment, QueueKind};
 use joust_queue::{Queue, RedisConfig, Settings, open_redis};
-
-/// How long work stays with a process that is gone; one that lives renews its leases three times meanwhile.
-const LEASE: Duration = Duration::from_secs(6);
 
 /// Opens the queue that all services of a cluster share.
 ///
@@ -22,7 +19,5 @@ pub async fn open_queue(deployment: &Deployment) -> anyhow::Result<Arc<dyn Queue
         allow_unsafe: queue.allow_unsafe,
         ..RedisConfig::new(queue.url.clone().context("the deployment file names no queue.url")?)
     };
-    // A process that was killed looks like one that was slow, so that more deliveries than usual are no sign of poison.
-    let settings = Settings { lease: LEASE, max_deliveries: 20, ..Settings::default() };
-    Ok(open_redis(&config, settings, None).await?)
+    Ok(open_redis(&config, Settings::shared(), None).await?)
 }

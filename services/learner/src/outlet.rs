@@ -133,6 +133,13 @@ impl Outlet {
     }
 }
 
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        // What nobody serves is only in the way; the next process empties it too.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
 fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.to_owned();
     move |error| Error::Outlet { path, reason: error.to_string() }

@@ -20,7 +20,10 @@ use super::{
     membership::Reporter,
     runs::{self, Served, Work},
 };
-use crate::run::{assemble, folder, roles};
+use crate::{
+    optim,
+    run::{assemble, folder, roles},
+};
 
 /// Steps by hand that wait.
 const ASKED: usize = 64;
@@ -86,6 +89,10 @@ fn is_passing(error: &anyhow::Error) -> bool {
 
 async fn train(worker: &Worker, server: &Server, served: &Served, generation: u64) -> anyhow::Result<Ended> {
     let resolved = served.resolved.clone();
+    optim::set_threads(match resolved.run.learner.optim.threads {
+        0 => worker.deployment.threads.tensor,
+        threads => threads,
+    });
     let opened = tokio::task::spawn_blocking(move || assemble::open(&resolved));
     let parts = opened.await.context("opening the run's inputs panicked")??;
     let (resolved, run) = (&*served.resolved, &served.resolved.run);

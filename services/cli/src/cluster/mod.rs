@@ -143,16 +143,36 @@ async fn serve(role: Role, args: &Args, deployment: Deployment) -> anyhow::Resul
 /// Returns where others reach this process.
 fn address(deployment: &Deployment, listener: &TcpListener, tls: bool) -> anyhow::Result<String> {
     let own = listener.local_addr()?;
+    let scheme = if tls { "https" } else { "http" };
     let host = match &deployment.listen.advertise {
+        Some(whole) if names_port(whole) => return Ok(format!("{scheme}://{whole}")),
         Some(host) => host.clone(),
         None if own.ip().is_unspecified() => hostname()?,
         None => own.ip().to_string(),
     };
-    Ok(format!("{}://{host}:{}", if tls { "https" } else { "http" }, own.port()))
+    Ok(format!("{scheme}://{host}:{}", own.port()))
+}
+
+/// Returns whether `host:port` or `[address]:port` is meant, not a host alone.
+fn names_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        port.parse::<u16>().is_ok() && (!host.contains(':') || host.starts_with('[') && host.ends_with(']'))
+    })
 }
 
 fn hostname() -> anyhow::Result<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .context("this machine does not tell its name; write listen.advertise")?;
     Ok(name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_port;
+
+    #[test]
+    fn an_advertised_host_may_name_its_port() {
+        assert!(names_port("host:7000") && names_port("127.0.0.1:7000") && names_port("[::1]:7000"));
+        assert!(!names_port("host") && !names_port("::1") && !names_port("[::1]") && !names_port("host:none"));
+    }
 }

@@ -8,9 +8,6 @@ use joust_queue::{Queue, RedisConfig, Settings, open_embedded, open_redis};
 
 use crate::args::QueueArgs;
 
-/// How long work on a Redis stays with a process that is gone; one that lives renews its leases three times meanwhile.
-const LEASE: Duration = Duration::from_secs(6);
-
 impl QueueArgs {
     /// Returns where the Redis is and how to get in, if the queue is on one.
     pub fn redis(&self) -> Option<RedisConfig> {
@@ -39,9 +36,7 @@ pub fn in_folder(dir: &Path) -> anyhow::Result<Arc<dyn Queue>> {
 /// # Errors
 /// A server that cannot be used, or that holds records of a run of this name which is not resumed.
 pub async fn connect(config: &RedisConfig, run: &RunId, resume: bool) -> anyhow::Result<Arc<dyn Queue>> {
-    // A process that was killed looks like one that was slow, so that more deliveries than usual are no sign of poison.
-    let settings = Settings { lease: LEASE, max_deliveries: 20, ..Settings::default() };
-    let queue = open_redis(config, settings, None).await?;
+    let queue = open_redis(config, Settings::shared(), None).await?;
     ensure!(
         resume || queue.stats(run).await?.topics.is_empty(),
         "redis at {} holds records of a run {:?} already; add --resume to go on with it, set another name, or take another \

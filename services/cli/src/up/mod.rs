@@ -44,6 +44,10 @@ pub async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
             args.folder.display()
         );
     }
+    let bins = bins()?;
+    for root in &args.roots {
+        ensure!(root.is_dir(), "--root {} is no folder that is there", root.display());
+    }
     if args.detach {
         return detached(&folder).await;
     }
@@ -52,7 +56,6 @@ pub async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::default();
     stop_on_signal(shutdown.clone());
     let mut parts = Supervised::new(&folder);
-    let bins = bins()?;
     parts.start(Program::redis(&layout))?;
     wait_for(Duration::from_secs(10), "Redis", || {
         std::net::TcpStream::connect(("127.0.0.1", layout.redis_port)).is_ok()

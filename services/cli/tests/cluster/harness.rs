@@ -34,8 +34,8 @@ pub const ONE: Size = Size { rollouts: 1, judges: 1, learners: 1 };
 /// A cluster that `joust up` keeps; it ends with this.
 pub struct Cluster {
     pub folder: PathBuf,
-    up: Child,
-    others: Vec<Child>,
+    up: Option<Child>,
+    parts: Vec<Child>,
 }
 
 impl Cluster {
@@ -46,41 +46,46 @@ impl Cluster {
         }
         fs::create_dir_all(folder).expect("a folder");
         let told = fs::File::create(folder.join("up.txt")).expect("a file");
-        let up = Command::new(env!("CARGO_BIN_EXE_joust"))
-            .args(["up", "--threads", "1", "--folder"])
-            .arg(folder)
-            .arg("--root")
-            .arg(root)
-            .args(["--rollouts", &size.rollouts.to_string(), "--judges", &size.judges.to_string()])
-            .args(["--learners", &size.learners.to_string()])
-            .stdout(told.try_clone().expect("a handle"))
-            .stderr(told)
-            .spawn()
-            .expect("joust up starts");
-        let mut cluster = Self { folder: folder.to_owned(), up, others: Vec::new() };
+        let mut up = up(folder, root, size);
+        let mut up = up.stdout(told.try_clone().expect("a handle")).stderr(told).spawn().expect("joust up starts");
         let deadline = Instant::now() + LIMIT;
         loop {
             let told = fs::read_to_string(folder.join("up.txt")).unwrap_or_default();
             if told.contains("cluster ready") {
-                return Some(cluster);
+                return Some(Self { folder: folder.to_owned(), up: Some(up), parts: Vec::new() });
             }
-            let ended = cluster.up.try_wait().expect("it can be asked");
+            let ended = up.try_wait().expect("it can be asked");
             assert!(ended.is_none() && Instant::now() < deadline, "no cluster: {ended:?}\n{told}");
             std::thread::sleep(LOOK); // polls a file of another process
         }
     }
 
-    /// Starts one more worker of a role, with other settings than the deployment file's.
-    pub fn start_worker(&mut self, (role, name): (&str, &str), settings: &[String]) {
+    /// Makes the files of a cluster and starts its Redis alone; the parts are started one by one.
+    pub fn start_redis(folder: &Path, root: &Path) -> Option<Self> {
+        let size = Size { rollouts: 0, judges: 0, learners: 0 };
+        let whole = Self::start(folder, root, size)?;
+        let address = fs::read(folder.join("cluster.json")).expect("the cluster's file");
+        drop(whole);
+        fs::write(folder.join("cluster.json"), address).expect("written");
+        let mut redis = Command::new("redis-server");
+        let redis = redis.arg(folder.join("redis/redis.conf")).stdout(Stdio::null()).spawn();
+        Some(Self { folder: folder.to_owned(), up: None, parts: vec![redis.expect("redis-server starts")] })
+    }
+
+    /// Starts a program of joust's with other settings than the deployment file's.
+    pub fn start_part(&mut self, (role, name): (&str, &str), settings: &[String]) {
         let program = Path::new(env!("CARGO_BIN_EXE_joust")).with_file_name(format!("joust-{role}"));
         let log = fs::File::create(self.folder.join(format!("log/{name}.log"))).expect("a log");
         let mut command = Command::new(program);
-        command.arg("--deployment").arg(self.folder.join("joust.toml")).args(["--name", name]);
+        command.arg("--deployment").arg(self.folder.join("joust.toml"));
+        if role != "coordinator" {
+            command.args(["--name", name]);
+        }
         for setting in settings {
             command.args(["--set", setting]);
         }
         let child = command.stdout(log.try_clone().expect("a handle")).stderr(log).spawn();
-        self.others.push(child.expect("a worker starts"));
+        self.parts.push(child.expect("a part starts"));
     }
 
     /// Runs the joust command on this cluster; returns what it printed.
@@ -127,23 +132,33 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for child in &mut self.others {
-            signal("CONT", child.id());
-            let _ = child.kill();
-            let _ = child.wait();
+        for part in self.parts.iter_mut().rev() {
+            let _ = part.kill();
+            let _ = part.wait();
         }
-        signal("TERM", self.up.id());
+        let Some(up) = &mut self.up else { return };
+        signal("TERM", up.id());
         let deadline = Instant::now() + LIMIT;
-        while matches!(self.up.try_wait(), Ok(None)) && Instant::now() < deadline {
+        while matches!(up.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::sleep(LOOK); // polls a process
         }
-        if matches!(self.up.try_wait(), Ok(None)) {
+        if matches!(up.try_wait(), Ok(None)) {
+            let _ = up.kill();
             for pid in self.processes().into_values() {
                 signal("KILL", pid);
             }
-            let _ = self.up.kill();
         }
     }
+}
+
+/// Sets up `joust up`.
+fn up(folder: &Path, root: &Path, size: Size) -> Command {
+    let mut up = Command::new(env!("CARGO_BIN_EXE_joust"));
+    up.args(["up", "--threads", "1", "--folder"]).arg(folder).arg("--root").arg(root);
+    for (flag, count) in [("--rollouts", size.rollouts), ("--judges", size.judges), ("--learners", size.learners)] {
+        up.args([flag, &count.to_string()]);
+    }
+    up
 }
 
 /// Sends a signal to a process, which may be gone.

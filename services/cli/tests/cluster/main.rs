@@ -5,4 +5,7 @@
 mod books;
 mod chaos;
 mod harness;
+mod partitions;
+mod proxy;
+mod stopped;
 mod twin;

@@ -1,13 +1,22 @@
 //! A deterministic run ends in the same weights in one process and in a cluster (R1).
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use joust_testkit::tiny_folder;
 
 use crate::{
     books,
-    harness::{Cluster, ONE, accounts, wait_until_done},
+    harness::{Cluster, LIMIT, ONE, accounts, wait_until_done},
 };
+
+/// Optimizer steps of the run.
+pub const STEPS: u64 = 24;
+/// Prompts of a step.
+pub const PROMPTS: u64 = 8;
 
 const RUN: &str = r#"
 schema = 1
@@ -35,11 +44,11 @@ replay = { ratio = 0.25, capacity = 12, order = "uniform" }
 prompts_per_step = 8
 micro_batch = 4
 learning_rate = 1e-3
-steps = 12
+steps = 24
 checkpoint_every = 5
 threads = 1
 [eval]
-every = 6
+every = 10
 prompts = 4
 "#;
 
@@ -51,28 +60,44 @@ pub fn inputs(root: &Path) {
     fs::write(root.join("run.toml"), RUN).expect("written");
 }
 
+/// Runs it under a name in one process; returns the folder. The name is part of the ids of all records, which order what is replayed.
+pub fn alone(root: &Path, name: &str) -> PathBuf {
+    let out = root.join(name);
+    let output = Command::new(env!("CARGO_BIN_EXE_joust"))
+        .arg("run")
+        .arg(root.join("run.toml"))
+        .args(["--set", &format!("output.dir={:?}", out.display().to_string()), "--set", &format!("name={name:?}")])
+        .output()
+        .expect("joust starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    out
+}
+
+/// Gives it to a cluster under a name.
+pub fn submit(cluster: &Cluster, root: &Path, name: &str) {
+    cluster.joust(&["run", "submit", &root.join("run.toml").display().to_string(), "--name", name]);
+}
+
+/// Checks that a finished run of the cluster has the weights and the ledger of the one in one process.
+pub fn same(cluster: &Cluster, name: &str, alone: &Path) {
+    let together = cluster.run_folder(name);
+    let weights = |out: &Path| fs::read(out.join("policy/model.safetensors")).expect("a policy");
+    assert!(weights(alone) == weights(&together), "{name}: bit for bit the same");
+    let ledger = |out: &Path| fs::read_to_string(out.join("ledger.jsonl")).expect("a ledger");
+    assert_eq!(ledger(alone), ledger(&together), "{name}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_cluster_ends_in_the_weights_of_one_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().join("inputs");
     inputs(&root);
     let Some(cluster) = Cluster::start(&folder.path().join("cluster"), &root, ONE) else { return };
-    let alone = folder.path().join("alone");
-    let output = Command::new(env!("CARGO_BIN_EXE_joust"))
-        .arg("run")
-        .arg(root.join("run.toml"))
-        .args(["--set", &format!("output.dir={:?}", alone.display().to_string())])
-        .output()
-        .expect("joust starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    cluster.joust(&["run", "submit", &root.join("run.toml").display().to_string()]);
-    wait_until_done(&cluster, "twin", Duration::from_secs(60)).await;
-    let together = cluster.run_folder("twin");
-    let weights = |out: &Path| fs::read(out.join("policy/model.safetensors")).expect("a policy");
-    let first = fs::read(root.join("model/model.safetensors")).expect("a model");
-    assert!(weights(&alone) != first, "the run trains");
-    assert!(weights(&alone) == weights(&together), "bit for bit the same");
-    let ledger = |out: &Path| fs::read_to_string(out.join("ledger.jsonl")).expect("a ledger");
-    assert_eq!(ledger(&alone), ledger(&together));
-    books::balance(&accounts(&cluster, "twin").await, 96);
+    let alone = alone(&root, "twin");
+    let bytes = |folder: &Path| fs::read(folder.join("model.safetensors")).expect("a model");
+    assert!(bytes(&alone.join("policy")) != bytes(&root.join("model")), "the run trains");
+    submit(&cluster, &root, "twin");
+    wait_until_done(&cluster, "twin", LIMIT).await;
+    same(&cluster, "twin", &alone);
+    books::balance(&accounts(&cluster, "twin").await, STEPS * PROMPTS);
 }
