@@ -61,6 +61,7 @@ bench: build venv ## Print speed beside TRL and Hugging Face, and the bound
 	@cargo bench --quiet --profile dev -p joust-rpc --bench unary
 	@$(VENV)/bin/python scripts/bench.py --bin $(CARGO_TARGET_DIR)/debug
 	@cargo bench --quiet --profile dev -p joust-queue --bench redis
+	@cargo bench --quiet --profile dev -p joust --bench weights --bench growth
 
 docs: libtorch ## Build the API documentation into the target folder
 	@cargo doc --workspace --no-deps

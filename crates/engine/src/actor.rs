@@ -16,10 +16,10 @@ use crate::{Error, Result, SampleRequest, Sampled, ScoreRequest, batch, score};
 
 /// Handle on the engine; clones share one thread, which ends when the last handle is dropped.
 #[derive(Debug, Clone)]
-pub struct Engine(mpsc::Sender<Job>);
+pub struct Engine(pub(crate) mpsc::Sender<Job>);
 
 #[derive(Debug)]
-enum Job {
+pub(crate) enum Job {
     Sample { request: SampleRequest, answers: UnboundedSender<Result<Sampled>> },
     Score { request: ScoreRequest, answer: oneshot::Sender<Result<Vec<f32>>> },
 }

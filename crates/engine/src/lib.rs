@@ -8,6 +8,8 @@ mod batch;
 mod error;
 mod models;
 mod sampler;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 mod score;
 mod source;
 

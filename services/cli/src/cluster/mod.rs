@@ -1,11 +1,12 @@
 //! The workers of a cluster: each registers with the coordinator and serves the runs that it is told to.
 
-mod fetch;
+mod follow;
 mod judge;
 mod learner;
 mod membership;
 mod rollout;
 mod runs;
+pub mod transfer;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 
 use super::{
     Worker,
-    fetch::{Follower, NotYet},
+    follow::Follower,
     runs::{self, Served, Work},
+    transfer::NotYet,
 };
 use crate::{
     device,
