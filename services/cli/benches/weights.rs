@@ -133,7 +133,8 @@ async fn learner(folder: &Path, files: &certs::Files, run: &RunId) -> (LearnerSe
         outlet: Arc::new(outlet),
         progress: watch::channel(None).1,
         ranks: 1,
-        by_hand: None,
+        requests: tokio::sync::mpsc::channel(1).0,
+        by_hand: false,
     }));
     let token = new_token();
     let (tokens, token_file) = (folder.join("tokens.toml"), folder.join("token"));

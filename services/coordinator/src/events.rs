@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::{BufRead, BufReader, Write},
+    io::{Read, Write},
     path::Path,
     sync::Arc,
 };
@@ -72,18 +72,22 @@ pub(crate) struct EventLog {
 }
 
 impl EventLog {
-    /// Opens the log of a run, made if missing. A last line that a kill cut is left out.
+    /// Opens the log of a run, made if missing. A last line that a kill cut is left out; any other that is damaged is told and left out.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).read(true).open(path).map_err(io("open", path))?;
+        let mut file = OpenOptions::new().create(true).append(true).read(true).open(path).map_err(io("open", path))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io("read", path))?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let mut told = Vec::new();
-        let mut whole = 0;
-        for line in BufReader::new(&file).split(b'\n') {
-            let line = line.map_err(io("read", path))?;
-            let Ok(event) = serde_json::from_slice(&line) else { break };
-            told.push(event);
-            whole += line.len() as u64 + 1;
+        for (index, line) in bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
+            match serde_json::from_slice(line) {
+                Ok(event) => told.push(event),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), line = index + 1, %error, "a damaged event is left out");
+                }
+            }
         }
-        file.set_len(whole).map_err(io("cut", path))?;
+        file.set_len(whole as u64).map_err(io("cut", path))?;
         let count = watch::Sender::new(told.len());
         Ok(Self { told: Arc::new(Mutex::new((told, file))), count })
     }
@@ -140,5 +144,10 @@ mod tests {
         log.add(state("done")).expect("written");
         assert_eq!(EventLog::open(&path).expect("a third time").after(1), [state("done")]);
         assert_eq!(log.last_state().map(|(state, _)| state), Some("done".into()));
+        // One in the middle that is damaged takes no other with it.
+        let mut whole = std::fs::read(&path).expect("there");
+        whole[0] = b'!';
+        std::fs::write(&path, whole).expect("damaged");
+        assert_eq!(EventLog::open(&path).expect("a fourth time").after(0), [state("done")]);
     }
 }

@@ -1,13 +1,11 @@
 //! What the coordinator answers.
 
-use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use joust_config::{ConfigFile, Resolved, RunFile, dump, resolve};
-use joust_core::{Release, RunId};
+use joust_core::RunId;
 use joust_proto::{
     Error, Failure, Reason,
     coordinator::v1::{self as wire, coordinator_service_server::CoordinatorService},
-    limits::{MAX_OVERRIDES, MAX_TEXT_BYTES},
     parse::{counted, name, page_size, run_id},
 };
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -15,13 +13,15 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     cluster::{Event, Member, NewRun, Run},
-    prompts, records,
+    fork, records,
     service::Core,
-    wire as say,
+    submit, wire as say,
 };
 
 /// How often a quiet stream says that it lives.
 const ALIVE: Duration = Duration::from_secs(10);
+/// Pause between two looks at a run that changes.
+const SOON: Duration = Duration::from_millis(20);
 /// Events on their way to one watcher.
 const BACKLOG: usize = 64;
 
@@ -37,6 +37,18 @@ impl Server {
         let id = run_id("run_id", run)?;
         self.0.apply(event(id.clone()))?;
         Ok(self.0.read(|cluster| cluster.run(&id).map(|run| say::run(run, false)))?)
+    }
+
+    fn run(&self, run: &str) -> Result<Run, Status> {
+        let id = run_id("run_id", run)?;
+        Ok(self.0.read(|cluster| cluster.run(&id).cloned())?)
+    }
+
+    /// Makes a run, or finds the one that the same call made before.
+    fn make(&self, new: NewRun) -> Result<wire::Run, Status> {
+        let id = new.id.clone();
+        self.0.apply(Event::Create(Box::new(new)))?;
+        Ok(self.0.read(|cluster| cluster.run(&id).map(|run| say::run(run, true)))?)
     }
 
     fn known(&self, run: &str) -> Result<RunId, Status> {
@@ -55,58 +67,6 @@ fn page<T>(list: Vec<T>, size: usize, token: &str) -> Result<(Vec<T>, String), S
     Ok((part, if more { (from + size).to_string() } else { String::new() }))
 }
 
-/// Reads a submitted run file; all that it names lies below the roots, and it writes where the deployment says.
-fn submitted(core: &Core, request: &wire::CreateRunRequest) -> Result<NewRun, Failure> {
-    let refused =
-        |field: &str, error: &dyn std::fmt::Display| Failure::from(Error::value(field, "refused", error.to_string()));
-    if request.run_toml.len() > MAX_TEXT_BYTES {
-        let found = format!("{} bytes", request.run_toml.len());
-        return Err(Error::value("run_toml", found, format!("at most {MAX_TEXT_BYTES}")).into());
-    }
-    counted("overrides", request.overrides.len(), 0..=MAX_OVERRIDES)?;
-    let folder = core.roots.find("folder", Path::new(&request.folder))?;
-    let mut overrides: Vec<String> =
-        request.overrides.iter().map(|change| format!("{}={}", change.key, change.value)).collect();
-    if !request.run_id.is_empty() {
-        overrides.push(format!("name={:?}", run_id("run_id", &request.run_id)?.to_string()));
-    }
-    let read = |overrides: &[String]| resolve::<RunFile>(&request.run_toml, &folder.join("run.toml"), overrides, &[]);
-    let first = read(&overrides).map_err(|error| refused("run_toml", &error))?;
-    overrides.push(format!("output.dir={:?}", core.runs.join(first.run.name.as_str()).display().to_string()));
-    let mut resolved: Resolved = read(&overrides).map_err(|error| refused("run_toml", &error))?;
-    for input in resolved.run.inputs() {
-        *input = core.roots.find("run_toml", input)?;
-    }
-    let run = &resolved.run;
-    let opened = prompts::of_policy(&run.policy.model).and_then(|(tokenizer, context)| {
-        let set = prompts::read(run, &prompts::Reader { tokenizer: &tokenizer, context })?;
-        prompts::steps(run, set.len() as u64)
-    });
-    let steps = opened.map_err(|error| refused("run_toml", &format!("{error:#}")))?;
-    Ok(NewRun {
-        id: run.name.clone(),
-        toml: dump(&resolved).map_err(|error| refused("run_toml", &error))?,
-        hash: resolved.hash.clone(),
-        release: Release {
-            prompts_per_step: u64::from(run.learner.prompts_per_step),
-            steps,
-            max_staleness: u64::from(run.pipeline.max_staleness),
-            iteration_steps: run.learner.iteration_steps,
-        },
-        model_bytes: model_bytes(&run.policy.model),
-        by_hand: request.by_hand,
-        key: name("idempotency_key", request.idempotency_key.clone())?,
-        forked_from: None,
-    })
-}
-
-/// Returns the bytes of a folder's weights.
-fn model_bytes(folder: &Path) -> u64 {
-    let files = folder.read_dir().into_iter().flatten().flatten();
-    let weights = files.filter(|file| file.path().extension().is_some_and(|end| end == "safetensors"));
-    weights.filter_map(|file| file.metadata().ok()).map(|found| found.len()).sum()
-}
-
 fn unsupported(what: &str) -> Status {
     Status::unimplemented(format!("this version of joust does not {what}"))
 }
@@ -118,11 +78,8 @@ impl CoordinatorService for Server {
 
     async fn create_run(&self, request: Request<wire::CreateRunRequest>) -> Answer<wire::CreateRunResponse> {
         let (core, request) = (self.0.clone(), request.into_inner());
-        let new = tokio::task::spawn_blocking(move || submitted(&core, &request)).await;
-        let new = new.map_err(|error| Failure::new(Reason::Internal, error.to_string()))??;
-        let id = new.id.clone();
-        self.0.apply(Event::Create(Box::new(new)))?;
-        let run = self.0.read(|cluster| cluster.run(&id).map(|run| say::run(run, true)))?;
+        let new = tokio::task::spawn_blocking(move || submit::submitted(&core, &request)).await;
+        let run = self.make(new.map_err(|error| Failure::new(Reason::Internal, error.to_string()))??)?;
         Ok(Response::new(wire::CreateRunResponse { run: Some(run) }))
     }
 
@@ -173,12 +130,31 @@ impl CoordinatorService for Server {
         Ok(Response::new(wire::StopRunResponse { run: Some(run) }))
     }
 
-    async fn fork_run(&self, _: Request<wire::ForkRunRequest>) -> Answer<wire::ForkRunResponse> {
-        Err(unsupported("fork runs"))
+    async fn fork_run(&self, request: Request<wire::ForkRunRequest>) -> Answer<wire::ForkRunResponse> {
+        let (core, request) = (self.0.clone(), request.into_inner());
+        let source = self.run(&request.run_id)?;
+        let new = tokio::task::spawn_blocking(move || fork::forked(&core, &source, &request)).await;
+        let run = self.make(new.map_err(|error| Failure::new(Reason::Internal, error.to_string()))??)?;
+        Ok(Response::new(wire::ForkRunResponse { run: Some(run) }))
     }
 
-    async fn update_run(&self, _: Request<wire::UpdateRunRequest>) -> Answer<wire::UpdateRunResponse> {
-        Err(unsupported("change the settings of a run"))
+    async fn update_run(&self, request: Request<wire::UpdateRunRequest>) -> Answer<wire::UpdateRunResponse> {
+        let (core, request) = (self.0.clone(), request.into_inner());
+        let before = self.run(&request.run_id)?;
+        let id = before.id.clone();
+        let settings = tokio::task::spawn_blocking(move || submit::changed(&core, &before, &request.overrides)).await;
+        let settings = settings.map_err(|error| Failure::new(Reason::Internal, error.to_string()))??;
+        self.0.apply(Event::Change(id.clone(), settings))?;
+        // The learner says from which step on they hold; where there is none, the next one begins with them.
+        loop {
+            let run = self.0.read(|cluster| cluster.run(&id).cloned())?;
+            let since = run.settings_since.or((run.learner.is_none()).then_some(run.steps_done));
+            if let Some(effective_step) = since {
+                let run = Some(say::run(&run, true));
+                return Ok(Response::new(wire::UpdateRunResponse { effective_step, run }));
+            }
+            tokio::time::sleep(SOON).await;
+        }
     }
 
     async fn submit_prompts(&self, _: Request<wire::SubmitPromptsRequest>) -> Answer<wire::SubmitPromptsResponse> {

@@ -96,6 +96,8 @@ struct State {
 
 /// A run whose prompts are put.
 struct Feeder {
+    /// Settings of the run.
+    hash: String,
     progress: watch::Sender<Option<Progress>>,
     stop: Shutdown,
 }
@@ -157,6 +159,10 @@ impl Core {
             return Ok(());
         }
         *heard = sequence;
+        if let What::Models(set) = &what {
+            // A run that has ended meanwhile keeps what it had.
+            let _ = state.cluster.apply(now_ms(), Event::Published(id.clone(), set.clone()));
+        }
         let told = Told { at_ms: now_ms(), what };
         state.logs.get(id).map_or(Ok(()), |log| log.add(told)).map_err(broken)
     }
@@ -192,6 +198,11 @@ impl Core {
             }
             return;
         }
+        if feeders.get(&run.id).is_some_and(|feeder| feeder.hash != run.hash)
+            && let Some(feeder) = feeders.remove(&run.id)
+        {
+            feeder.stop.trigger();
+        }
         let wanted = run.releases();
         if let Some(feeder) = feeders.get(&run.id) {
             feeder.progress.send_if_modified(|now| std::mem::replace(now, wanted) != wanted);
@@ -199,7 +210,7 @@ impl Core {
             let (progress, watching) = watch::channel(wanted);
             let stop = Shutdown::default();
             tokio::spawn(feeding(self.clone(), run.clone(), watching, stop.clone()));
-            feeders.insert(run.id.clone(), Feeder { progress, stop });
+            feeders.insert(run.id.clone(), Feeder { hash: run.hash.clone(), progress, stop });
         }
     }
 

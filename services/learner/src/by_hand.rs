@@ -1,4 +1,4 @@
-//! Steps that a script calls for: it puts examples, and says when to train on which.
+//! What a script asks a learner for: checkpoints, and steps by hand, for which it puts examples and says when to train on which.
 //!
 //! Examples wait in the run's queue and a step is assigned there before it is trained, so that a crash loses nothing and applies nothing twice.
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use joust_core::{Example, ModelSet, Outcome, Purpose, RecordId, SCHEMA, Shutdown, encode};
 use joust_queue::{Consumer, Done, Item, Lease, Queue, StepManifest, Topic, unpack};
-use joust_train::StepMetrics;
+use joust_train::{StepMetrics, list};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -30,6 +30,39 @@ pub enum Asked {
         /// The way of the answer.
         answer: oneshot::Sender<Result<Stepped>>,
     },
+    /// Write a checkpoint now.
+    Save {
+        /// The way of the answer.
+        answer: oneshot::Sender<Result<Saved>>,
+    },
+}
+
+/// Where a script's requests come from.
+#[derive(Debug)]
+pub struct Requests {
+    /// The requests.
+    pub asked: mpsc::Receiver<Asked>,
+    /// Whether steps are trained when they are asked for; else the queue brings them.
+    pub by_hand: bool,
+}
+
+/// Waits for the next request; for ever where none can come.
+pub(crate) async fn next(requests: &mut Option<&mut mpsc::Receiver<Asked>>) -> Asked {
+    if let Some(requests) = requests
+        && let Some(asked) = requests.recv().await
+    {
+        return asked;
+    }
+    std::future::pending().await
+}
+
+/// A checkpoint that is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// Its name.
+    pub checkpoint: String,
+    /// Optimizer steps that it covers.
+    pub steps_done: u64,
 }
 
 /// A step that was trained by hand.
@@ -146,13 +179,26 @@ impl Session<'_> {
                     continue;
                 }
             };
-            let Some(Asked::Step { ids, publish, answer }) = asked else {
-                held.give_back(&*queue).await?;
-                return self.end(Ended::Stopped).await;
+            let (ids, publish, answer) = match asked {
+                Some(Asked::Step { ids, publish, answer }) => (ids, publish, answer),
+                Some(save) => {
+                    self.answer(save).await?;
+                    continue;
+                }
+                None => {
+                    held.give_back(&*queue).await?;
+                    return self.end(Ended::Stopped).await;
+                }
             };
             match self.hand_step(&mut held, ids, publish).await {
                 // Who asked may be gone; the step counts either way.
-                Ok(stepped) => drop(answer.send(Ok(stepped))),
+                Ok((stepped, ended)) => {
+                    let _ = answer.send(Ok(stepped));
+                    if let Some(ended) = ended {
+                        held.give_back(&*queue).await?;
+                        return self.end(ended).await;
+                    }
+                }
                 Err(error @ (Error::NotWaiting { .. } | Error::NothingWaits)) => drop(answer.send(Err(error))),
                 Err(error) => {
                     let _ = answer.send(Err(Error::Worker(error.to_string())));
@@ -162,7 +208,39 @@ impl Session<'_> {
         }
     }
 
-    async fn hand_step(&mut self, held: &mut Held, ids: Vec<RecordId>, publish: bool) -> Result<Stepped> {
+    /// Answers what a script asks of a run whose steps the queue brings.
+    pub(crate) async fn answer(&mut self, asked: Asked) -> Result<()> {
+        match asked {
+            // Nobody listening means nobody needs it, here and below.
+            Asked::Step { answer, .. } => drop(answer.send(Err(Error::NothingWaits))),
+            Asked::Save { answer } => match self.save().await {
+                Err(error @ Error::WithinIteration { .. }) => drop(answer.send(Err(error))),
+                saved => drop(answer.send(Ok(saved?))),
+            },
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint of now, if there is none, and waits until it is durable.
+    async fn save(&mut self) -> Result<Saved> {
+        let step = self.state.step;
+        if !self.config.ends_iteration(step) {
+            return Err(Error::WithinIteration { step, steps: self.config.iteration_steps });
+        }
+        self.seal().await?;
+        if !list(&self.config.checkpoints).iter().any(|checkpoint| checkpoint.step == step) {
+            self.checkpoint().await?;
+            self.seal().await?;
+        }
+        Ok(Saved { checkpoint: format!("checkpoint-{step}"), steps_done: step })
+    }
+
+    async fn hand_step(
+        &mut self,
+        held: &mut Held,
+        ids: Vec<RecordId>,
+        publish: bool,
+    ) -> Result<(Stepped, Option<Ended>)> {
         let queue = self.around.queue.clone();
         held.fill(&*queue, &self.topic).await?;
         let chosen = held.choose(&ids, self.config.prompts_per_step as usize)?;
@@ -181,9 +259,10 @@ impl Session<'_> {
         let plan = manifest(&self.config, step, &harvest.examples, &self.pool)?;
         queue.assign(&self.topic, leases, StepManifest { step, body: encode(&plan) }, self.fence).await?;
         self.quiet = !publish;
-        self.train(plan, harvest, &outcomes, false).await?;
+        let ended = self.train(plan, harvest, &outcomes, false).await?;
         self.quiet = false;
         self.tell_progress();
-        Ok(Stepped { step, metrics: self.told.clone(), examples, models: self.around.models.current().set })
+        let stepped = Stepped { step, metrics: self.told.clone(), examples, models: self.around.models.current().set };
+        Ok((stepped, ended))
     }
 }

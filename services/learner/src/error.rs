@@ -84,6 +84,16 @@ pub enum Error {
     /// A step by hand was asked for without examples.
     #[error("no example waits that a step could train on; put some first")]
     NothingWaits,
+    /// A checkpoint was asked for within an iteration.
+    #[error(
+        "after step {step} no checkpoint can be written: an iteration of {steps} steps is under way; ask again at its end"
+    )]
+    WithinIteration {
+        /// Steps that are done.
+        step: u64,
+        /// Steps of an iteration.
+        steps: u64,
+    },
     /// The trainer's thread failed.
     #[error("the trainer's thread failed: {0}")]
     Worker(String),

@@ -24,12 +24,12 @@ use joust_core::{Progress, RunId, Shutdown};
 use joust_engine::{ModelStore, Snapshot};
 use joust_pairs::{Weight, replay::Order};
 use joust_queue::{Queue, Topic};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use collect::Collector;
 use session::Around;
 
-pub use by_hand::{Asked, Stepped, put_examples};
+pub use by_hand::{Asked, Requests, Saved, Stepped, put_examples};
 pub use error::{Error, Result};
 pub use group::{RankPlace, RankProcesses, serve_rank};
 pub use learners::Learners;
@@ -138,8 +138,8 @@ pub struct Deps {
     pub progress: watch::Sender<Option<Progress>>,
     /// Who is told about steps and asked for evaluations.
     pub observer: Box<dyn Observer>,
-    /// Where a script asks for steps; `None` trains what the queue brings.
-    pub by_hand: Option<mpsc::Receiver<Asked>>,
+    /// What a script asks for; `None` where none can.
+    pub requests: Option<Requests>,
 }
 
 /// Trains until the last step, a stop rule or a stop that was asked for; then checkpoints.
@@ -153,7 +153,7 @@ pub struct Deps {
 /// # Errors
 /// [`Error`]; the last checkpoint and the queue are whole then.
 pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<(Ended, State)> {
-    let Deps { queue, mut learners, initial, models, outlet, progress, mut observer, mut by_hand } = deps;
+    let Deps { queue, mut learners, initial, models, outlet, progress, mut observer, mut requests } = deps;
     let mut collector = Collector::new(queue.clone(), Topic::pairs(&config.run));
     let mut incarnation = 0;
     loop {
@@ -171,9 +171,9 @@ pub async fn run(config: Config, deps: Deps, shutdown: Shutdown) -> Result<(Ende
         };
         let session = session::Session::open(config.clone(), running, around, shutdown.clone());
         let ended = match session.await {
-            Ok(session) => match &mut by_hand {
-                Some(requests) => session.by_hand(requests, &shutdown).await,
-                None => session.run().await,
+            Ok(session) => match &mut requests {
+                Some(requests) if requests.by_hand => session.by_hand(&mut requests.asked, &shutdown).await,
+                requests => session.run(requests.as_mut().map(|requests| &mut requests.asked)).await,
             },
             Err(error) => Err(error),
         };

@@ -44,6 +44,12 @@ pub trait Observer: Send {
     /// Compares the policy after `steps_done` steps with the initial policy on held-out prompts.
     async fn evaluate(&mut self, steps_done: u64, policy: Arc<Snapshot>) -> Result<Option<Evaluation>>;
 
+    /// Learns that the checkpoint `checkpoint-<steps_done>` is durable.
+    async fn checkpoint(&mut self, steps_done: u64) -> Result<()> {
+        tracing::info!(steps_done, "checkpoint written");
+        Ok(())
+    }
+
     /// Keeps these float32 weights as the best so far.
     async fn best(&mut self, steps_done: u64, policy: Weights) -> Result<()>;
 

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use crate::{Asked, Error, Header, Outlet, Part, Stepped, put_examples};
+use crate::{Asked, Error, Header, Outlet, Part, Saved, Stepped, put_examples};
 
 /// How often a quiet stream says that it lives.
 const ALIVE: Duration = Duration::from_secs(10);
@@ -43,8 +43,10 @@ pub struct Serving {
     pub progress: watch::Receiver<Option<Progress>>,
     /// Ranks that train.
     pub ranks: u32,
-    /// Takes steps by hand, where the run is trained so.
-    pub by_hand: Option<mpsc::Sender<Asked>>,
+    /// Takes what a script asks for.
+    pub requests: mpsc::Sender<Asked>,
+    /// Whether steps are trained when they are asked for.
+    pub by_hand: bool,
 }
 
 /// The handler; the run that it serves changes.
@@ -91,10 +93,16 @@ fn queue_failed(error: &Error) -> Status {
     match error {
         Error::Queue(joust_queue::Error::Full { .. }) => Failure::new(Reason::QueueFull, error.to_string()).into(),
         Error::NotWaiting { .. } => Failure::new(Reason::UnknownName, error.to_string()).into(),
-        Error::NothingWaits => Failure::new(Reason::WrongState, error.to_string()).into(),
+        Error::WithinIteration { .. } | Error::NothingWaits => {
+            Failure::new(Reason::WrongState, error.to_string()).into()
+        }
         Error::Queue(_) => Failure::new(Reason::StoreUnreachable, error.to_string()).into(),
         _ => Failure::new(Reason::Internal, error.to_string()).into(),
     }
+}
+
+fn gone() -> Failure {
+    Failure::new(Reason::NotReady, "the learner is being restarted; ask again")
 }
 
 fn hand_only() -> Status {
@@ -122,7 +130,7 @@ impl LearnerService for Service {
     async fn put_examples(&self, request: Request<wire::PutExamplesRequest>) -> Answer<wire::PutExamplesResponse> {
         let request = request.into_inner();
         let serving = self.0.serving(&request.run_id)?;
-        if serving.by_hand.is_none() {
+        if !serving.by_hand {
             return Err(hand_only());
         }
         let examples: Vec<Example> = list("examples", request.examples, 1..=MAX_ITEMS)?;
@@ -137,7 +145,9 @@ impl LearnerService for Service {
     async fn train_step(&self, request: Request<wire::TrainStepRequest>) -> Answer<wire::TrainStepResponse> {
         let request = request.into_inner();
         let serving = self.0.serving(&request.run_id)?;
-        let Some(way) = serving.by_hand else { return Err(hand_only()) };
+        if !serving.by_hand {
+            return Err(hand_only());
+        }
         let key = name("idempotency_key", request.idempotency_key)?;
         let ids = record_ids("example_ids", &request.example_ids, 0..=MAX_ITEMS)?;
         // One at a time: a repeat waits for the first, and answers as it did.
@@ -146,8 +156,7 @@ impl LearnerService for Service {
             return Ok(Response::new(told.clone()));
         }
         let (answer, answered) = oneshot::channel();
-        let gone = || Failure::new(Reason::NotReady, "the learner is being restarted; ask again");
-        way.send(Asked::Step { ids, publish: request.publish, answer }).await.map_err(|_| gone())?;
+        serving.requests.send(Asked::Step { ids, publish: request.publish, answer }).await.map_err(|_| gone())?;
         let stepped = answered.await.map_err(|_| gone())?.map_err(|error| queue_failed(&error))?;
         let Stepped { step, metrics, examples, models } = stepped;
         let metrics = metrics.into_iter().collect();
@@ -217,8 +226,12 @@ impl LearnerService for Service {
         &self,
         request: Request<wire::SaveCheckpointRequest>,
     ) -> Answer<wire::SaveCheckpointResponse> {
-        self.0.serving(&request.into_inner().run_id)?;
-        Err(Status::unimplemented("this version of joust writes checkpoints as learner.checkpoint_every says"))
+        let serving = self.0.serving(&request.into_inner().run_id)?;
+        let (answer, answered) = oneshot::channel();
+        serving.requests.send(Asked::Save { answer }).await.map_err(|_| gone())?;
+        let saved = answered.await.map_err(|_| gone())?.map_err(|error| queue_failed(&error))?;
+        let Saved { checkpoint, steps_done } = saved;
+        Ok(Response::new(wire::SaveCheckpointResponse { checkpoint, steps_done }))
     }
 
     async fn get_status(&self, request: Request<wire::GetStatusRequest>) -> Answer<wire::GetStatusResponse> {

@@ -9,11 +9,12 @@ use joust_engine::{Published, Snapshot};
 use joust_model::{Adapter, Weights};
 use joust_queue::{AssignedStep, Fence, Lease, Queue, StepManifest, Topic};
 use joust_train::{Checkpoint, StepMetrics, list, prune};
-use tokio::time::Instant;
+use tokio::{sync::mpsc::Receiver, time::Instant};
 
 use crate::{
-    Config, Error, Reference, Result, StepReport,
+    Asked, Config, Error, Reference, Result, StepReport,
     alarm::Displacement,
+    by_hand::next,
     collect::Collector,
     learners::Running,
     ledger::{Best, Ledger, State},
@@ -142,7 +143,7 @@ impl<'a> Session<'a> {
     }
 
     /// Replays what was assigned, then trains on.
-    pub(crate) async fn run(mut self) -> Result<(Ended, State)> {
+    pub(crate) async fn run(mut self, mut requests: Option<&mut Receiver<Asked>>) -> Result<(Ended, State)> {
         if let Some(ended) = self.recover_steps().await? {
             return self.end(ended).await;
         }
@@ -151,9 +152,14 @@ impl<'a> Session<'a> {
             let step = self.state.step;
             let range = step * self.config.prompts_per_step..(step + 1) * self.config.prompts_per_step;
             let began = Instant::now();
-            let Some(collected) = self.around.collector.step(range, &self.shutdown).await? else {
-                return self.end(Ended::Stopped).await;
+            let collected = tokio::select! {
+                collected = self.around.collector.step(range, &self.shutdown) => collected?,
+                asked = next(&mut requests) => {
+                    self.answer(asked).await?;
+                    continue;
+                }
             };
+            let Some(collected) = collected else { return self.end(Ended::Stopped).await };
             self.waited_s = began.elapsed().as_secs_f64();
             let (leases, outcomes): (Vec<Lease>, Vec<Outcome>) = collected.into_iter().unzip();
             let harvest = harvest(&outcomes, self.config.version(step), &self.config);
@@ -343,7 +349,7 @@ impl<'a> Session<'a> {
     }
 
     /// Begins to write a checkpoint of this step; it becomes one in [`Self::seal`], until when a crash goes back to the one before.
-    async fn checkpoint(&mut self) -> Result<()> {
+    pub(crate) async fn checkpoint(&mut self) -> Result<()> {
         self.seal().await?;
         let step = self.state.step;
         self.state.replay_from.insert(step, self.pool.oldest_step().unwrap_or(step));
@@ -356,7 +362,7 @@ impl<'a> Session<'a> {
     }
 
     /// Waits for the checkpoint on its way to the disk, if there is one, then lets the queue forget what it covers.
-    async fn seal(&mut self) -> Result<()> {
+    pub(crate) async fn seal(&mut self) -> Result<()> {
         let Some(Staged { staging, state }) = self.writing.take() else { return Ok(()) };
         let step = state.step;
         let written = self.learners.end_checkpoint().await?;
@@ -371,8 +377,7 @@ impl<'a> Session<'a> {
             self.around.queue.retire(&self.topic, oldest - 1, keep_from, self.fence).await?;
         }
         failpoint::pass("checkpoint_after_retire");
-        tracing::info!(step, "checkpoint written");
-        Ok(())
+        self.around.observer.checkpoint(step).await
     }
 
     /// Within an iteration no checkpoint is written: its sampler and reference would be lost. The steps since the last one are
@@ -412,7 +417,7 @@ impl Config {
     }
 
     /// Returns whether an iteration is over after so many steps.
-    fn ends_iteration(&self, steps: u64) -> bool {
+    pub(crate) fn ends_iteration(&self, steps: u64) -> bool {
         steps.is_multiple_of(self.iteration_steps.max(1))
     }
 

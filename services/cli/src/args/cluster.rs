@@ -19,6 +19,10 @@ pub enum ClusterRunCommand {
     Resume(OfRun),
     /// End a run after its step, with its policy written.
     Stop(OfRun),
+    /// Change settings of a run from its next step on.
+    Set(SetArgs),
+    /// Make a run that goes on from a checkpoint of another.
+    Fork(ForkArgs),
     /// Show the keys in which two runs differ.
     Diff(DiffArgs),
 }
@@ -76,6 +80,37 @@ pub struct SubmitArgs {
     /// Follow the run until it ends.
     #[arg(long)]
     pub watch: bool,
+    /// Where, and how it is printed.
+    #[command(flatten)]
+    pub at: At,
+}
+
+/// Arguments of `joust run set`.
+#[derive(Debug, clap::Args)]
+pub struct SetArgs {
+    /// Name of the run.
+    pub run: String,
+    /// The changes, for example learner.learning_rate=1e-5.
+    #[arg(required = true, value_name = "KEY=VALUE")]
+    pub changes: Vec<String>,
+    /// Where, and how it is printed.
+    #[command(flatten)]
+    pub at: At,
+}
+
+/// Arguments of `joust run fork`.
+#[derive(Debug, clap::Args)]
+pub struct ForkArgs {
+    /// Name of the run that has the checkpoint.
+    pub run: String,
+    /// Name of the new run.
+    pub name: String,
+    /// The checkpoint, for example checkpoint-20; the newest without it.
+    #[arg(long)]
+    pub checkpoint: Option<String>,
+    /// Override a key in the new run; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
     /// Where, and how it is printed.
     #[command(flatten)]
     pub at: At,

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use joust_core::{DropReason, Progress, Shutdown};
 use joust_engine::Snapshot;
 use joust_learner::{
-    Ended, Evaluation, Observer, Outlet, Part, StepReport,
+    Ended, Evaluation, Observer, Outlet, Part, Requests, StepReport,
     server::{Server, Service, Serving},
 };
 use joust_model::Weights;
-use joust_proto::coordinator::v1::{Assignment, EvaluationEvent, StepEvent, learner_event::Event};
+use joust_proto::coordinator::v1::{Assignment, CheckpointEvent, EvaluationEvent, StepEvent, learner_event::Event};
 use joust_rpc::{Services, sized::learner_server};
 use tokio::sync::{mpsc, watch};
 
@@ -22,7 +22,11 @@ use super::{
 };
 use crate::{
     optim,
-    run::{assemble, folder, roles},
+    run::{
+        assemble,
+        folder::{self, Claim},
+        roles,
+    },
 };
 
 /// Steps by hand that wait.
@@ -98,7 +102,7 @@ async fn train(worker: &Worker, server: &Server, served: &Served, generation: u6
     let (resolved, run) = (&*served.resolved, &served.resolved.run);
     let dir = &run.output.dir;
     let queue_name = worker.deployment.queue.url.as_deref();
-    folder::claim(resolved, (&parts.fingerprint, queue_name), dir.join("run.json").exists())?;
+    folder::claim(resolved, (&parts.fingerprint, queue_name), Claim::Assigned)?;
     let weights = dir.join(format!(".weights-{}", worker.name));
     let outlet = Arc::new(tokio::task::spawn_blocking(move || Outlet::open(&weights)).await??);
     let stage = roles::stage(run, &parts, worker.queue.clone())?;
@@ -114,7 +118,8 @@ async fn train(worker: &Worker, server: &Server, served: &Served, generation: u6
     drop(parts);
     let (sender, receiver) = mpsc::channel(ASKED);
     let by_hand = served.assignment.borrow().by_hand;
-    deps.by_hand = by_hand.then_some(receiver);
+    deps.requests = Some(Requests { asked: receiver, by_hand });
+    let sets = outlet.watch();
     deps.outlet = Some(outlet.clone());
     deps.observer =
         Box::new(Telling { files: deps.observer, run: run.name.clone(), reporter: worker.reporter.clone() });
@@ -124,12 +129,13 @@ async fn train(worker: &Worker, server: &Server, served: &Served, generation: u6
         outlet,
         progress: watching.clone(),
         ranks: run.learner.ranks,
-        by_hand: by_hand.then_some(sender),
+        requests: sender,
+        by_hand,
     }));
     let stop = Shutdown::default();
     let learning = joust_learner::run(config, deps, stop.clone());
     tokio::pin!(learning);
-    let (mut watching, mut assignment) = (watching, served.assignment.clone());
+    let (mut watching, mut assignment, mut sets) = (watching, served.assignment.clone(), sets);
     loop {
         if assignment.borrow_and_update().stopping {
             stop.trigger();
@@ -138,6 +144,9 @@ async fn train(worker: &Worker, server: &Server, served: &Served, generation: u6
             ended = &mut learning => return Ok(ended?.0),
             Ok(()) = watching.changed() => tell(worker, run, generation, *watching.borrow_and_update()),
             Ok(()) = assignment.changed() => {}
+            Ok(()) = sets.changed() => if let Some(set) = sets.borrow_and_update().clone() {
+                worker.reporter.event(&run.name, Event::Models(set.into()));
+            },
             () = served.stop.wait(), if !stop.is_triggered() => stop.trigger(),
         }
     }
@@ -193,6 +202,13 @@ impl Observer for Telling {
             self.reporter.event(&self.run, Event::Evaluation(EvaluationEvent { steps_done, metrics }));
         }
         Ok(found)
+    }
+
+    async fn checkpoint(&mut self, steps_done: u64) -> joust_learner::Result<()> {
+        self.files.checkpoint(steps_done).await?;
+        let checkpoint = format!("checkpoint-{steps_done}");
+        self.reporter.event(&self.run, Event::Checkpoint(CheckpointEvent { checkpoint, steps_done }));
+        Ok(())
     }
 
     async fn best(&mut self, steps_done: u64, policy: Weights) -> joust_learner::Result<()> {

@@ -1,4 +1,4 @@
-//! `joust run submit | ls | watch | pause | resume | stop | fork | diff`.
+//! `joust run submit | ls | watch | pause | resume | stop | set | fork | diff`.
 
 use std::{collections::BTreeMap, process::ExitCode};
 
@@ -46,6 +46,27 @@ pub async fn run(command: ClusterRunCommand) -> anyhow::Result<ExitCode> {
             let answer = connect(args.at.cluster.folder())?.stop_run(request).await.map_err(said)?;
             show(answer.into_inner().run, args.at.json);
         }
+        ClusterRunCommand::Set(args) => {
+            let overrides = args.changes.iter().map(change).collect();
+            let request = wire::UpdateRunRequest { run_id: args.run, overrides, idempotency_key: key() };
+            let answer = connect(args.at.cluster.folder())?.update_run(request).await.map_err(said)?.into_inner();
+            let run = answer.run.context("the coordinator sent no run")?;
+            match args.at.json {
+                true => println!("{}", json!({ "effective_step": answer.effective_step, "run": of(&run) })),
+                false => println!("run {} has the new settings from step {} on", run.run_id, answer.effective_step),
+            }
+        }
+        ClusterRunCommand::Fork(args) => {
+            let request = wire::ForkRunRequest {
+                run_id: args.run,
+                checkpoint: args.checkpoint.unwrap_or_default(),
+                new_run_id: args.name,
+                overrides: args.overrides.iter().map(change).collect(),
+                idempotency_key: key(),
+            };
+            let answer = connect(args.at.cluster.folder())?.fork_run(request).await.map_err(said)?;
+            show(answer.into_inner().run, args.at.json);
+        }
         ClusterRunCommand::Diff(args) => {
             let mut client = connect(args.at.cluster.folder())?;
             let (first, second) = (file(&mut client, &args.first).await?, file(&mut client, &args.second).await?);
@@ -60,16 +81,18 @@ pub async fn run(command: ClusterRunCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Reads KEY=VALUE; what has no value is refused where it is applied.
+fn change(text: &String) -> wire::Override {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    wire::Override { key: key.into(), value: value.into() }
+}
+
 async fn submit(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     // What is wrong with the file is said here, with its place.
     load::<RunFile>(&args.file, &args.overrides)?;
     let text =
         std::fs::read_to_string(&args.file).with_context(|| format!("failed to read {}", args.file.display()))?;
     let path = args.file.canonicalize().with_context(|| format!("failed to find {}", args.file.display()))?;
-    let change = |text: &String| {
-        let (key, value) = text.split_once('=').unwrap_or((text, ""));
-        wire::Override { key: key.into(), value: value.into() }
-    };
     let request = wire::CreateRunRequest {
         run_toml: text,
         overrides: args.overrides.iter().map(change).collect(),
@@ -145,7 +168,8 @@ fn show(run: Option<wire::Run>, as_json: bool) {
     let Some(run) = run else { return };
     match as_json {
         true => println!("{}", of(&run)),
-        false => println!("run {} is {} {}", run.run_id, state(run.state), run.reason),
+        false if run.reason.is_empty() => println!("run {} is {}", run.run_id, state(run.state)),
+        false => println!("run {} is {}: {}", run.run_id, state(run.state), run.reason),
     }
 }
 

@@ -22,11 +22,22 @@ struct Identity {
     queue: Option<String>,
 }
 
+/// How a run takes its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It begins.
+    Fresh,
+    /// It goes on with the settings that it began with.
+    Resume,
+    /// It begins or goes on, with the settings that a coordinator says.
+    Assigned,
+}
+
 /// Claims a fresh output folder, or checks that the run in it is the one to resume.
 ///
 /// # Errors
-/// A folder that holds another run, or holds one when `resume` was not given; nothing is changed then.
-pub fn claim(resolved: &Resolved, (inputs, queue): (&str, Option<&str>), resume: bool) -> anyhow::Result<()> {
+/// A folder that holds another run, or holds one when it is to be fresh; nothing is changed then.
+pub fn claim(resolved: &Resolved, (inputs, queue): (&str, Option<&str>), how: Claim) -> anyhow::Result<()> {
     let dir = &resolved.run.output.dir;
     let path = dir.join("run.json");
     let identity = Identity {
@@ -39,22 +50,27 @@ pub fn claim(resolved: &Resolved, (inputs, queue): (&str, Option<&str>), resume:
         let text = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
         let found: Identity =
             serde_json::from_str(&text).with_context(|| format!("{} is not a run's identity", path.display()))?;
-        check(dir, &identity, &found, resume)?;
+        check(dir, &identity, &found, how)?;
+        if identity != found {
+            write_atomically(&path, &serde_json::to_string_pretty(&identity)?)?;
+        }
         return write_atomically(&dir.join("run.toml"), &dump(resolved)?);
     }
-    // What a kill during the claim itself leaves is no run, nor is what the judges of a cluster keep.
+    // What a kill during the claim itself leaves is no run, nor is what the judges of a cluster keep, nor the checkpoint of a fork.
     let foreign = |name: std::ffi::OsString| !name.to_string_lossy().ends_with(".staging") && name != JUDGED;
-    let occupied = dir.read_dir().is_ok_and(|entries| entries.flatten().any(|entry| foreign(entry.file_name())));
+    let forked = dir.join(joust_coordinator::FORK).is_file();
+    let occupied =
+        !forked && dir.read_dir().is_ok_and(|entries| entries.flatten().any(|entry| foreign(entry.file_name())));
     ensure!(!occupied, "output folder {} holds something that is not a run; set output.dir", dir.display());
-    ensure!(!resume, "output folder {} holds no run to resume; leave out --resume", dir.display());
+    ensure!(how != Claim::Resume, "output folder {} holds no run to resume; leave out --resume", dir.display());
     fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
     write_atomically(&path, &serde_json::to_string_pretty(&identity)?)?;
     write_atomically(&dir.join("run.toml"), &dump(resolved)?)
 }
 
-fn check(dir: &Path, identity: &Identity, found: &Identity, resume: bool) -> anyhow::Result<()> {
+fn check(dir: &Path, identity: &Identity, found: &Identity, how: Claim) -> anyhow::Result<()> {
     let dir_name = dir.display();
-    if found.settings != identity.settings {
+    if found.settings != identity.settings && how != Claim::Assigned {
         bail!(
             "output folder {dir_name} holds run {:?} with other settings (compare {dir_name}/run.toml with `joust config explain`); \
              set output.dir for a new run",
@@ -77,7 +93,7 @@ fn check(dir: &Path, identity: &Identity, found: &Identity, resume: bool) -> any
         );
     }
     ensure!(
-        resume,
+        how != Claim::Fresh,
         "output folder {dir_name} holds run {:?} already; add --resume to go on with it, or set output.dir",
         found.name
     );

@@ -16,6 +16,7 @@ use joust_core::{Prompt, Shutdown};
 use joust_learner::Ended;
 
 pub use assemble::sampling;
+use folder::Claim;
 
 use crate::{args::RunArgs, model::LanguageModel, optim};
 
@@ -46,7 +47,8 @@ pub async fn run(file: &Path, args: RunArgs) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let server = redis.map(|config| config.server());
-    folder::claim(&resolved, (&parts.fingerprint, server.as_deref()), args.resume)?;
+    let how = if args.resume { Claim::Resume } else { Claim::Fresh };
+    folder::claim(&resolved, (&parts.fingerprint, server.as_deref()), how)?;
     let _lock = queue::lock(&dir)?;
     let queue = remote.map_or_else(|| queue::in_folder(&dir), Ok)?;
     let shutdown = Shutdown::default();

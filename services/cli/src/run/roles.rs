@@ -278,7 +278,7 @@ pub(crate) fn learner(
         initial: stage.initial.clone(),
         models: stage.models.clone(),
         outlet: None,
-        by_hand: None,
+        requests: None,
         progress,
         observer: Box::new(observer),
     };

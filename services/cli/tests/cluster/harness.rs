@@ -100,6 +100,14 @@ impl Cluster {
         out.into_owned()
     }
 
+    /// Runs the joust command on this cluster, which refuses it; returns what it said.
+    pub fn refused(&self, args: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_joust"));
+        let output = command.args(args).env("JOUST_CLUSTER", &self.folder).output().expect("joust starts");
+        assert_eq!(output.status.code(), Some(2), "joust {args:?} is refused\n{}", self.logs());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     /// Returns the processes of the cluster's parts by name.
     pub fn processes(&self) -> BTreeMap<String, u32> {
         let text = fs::read(self.folder.join("processes.json")).expect("the processes");
@@ -126,7 +134,14 @@ impl Cluster {
     /// Sets up calls to the coordinator.
     pub fn client(&self) -> CoordinatorServiceClient<Caller> {
         let address = Address::read(&self.folder.join("cluster.json")).expect("the cluster's file");
-        coordinator_client(Caller::new(address.client().expect("an address")).expect("a caller"))
+        coordinator_client(self.caller(&address.coordinator))
+    }
+
+    /// Sets up calls to an address, with a user's rights.
+    pub fn caller(&self, address: &str) -> Caller {
+        let cluster = Address::read(&self.folder.join("cluster.json")).expect("the cluster's file");
+        let cluster = Address { coordinator: address.into(), ..cluster };
+        Caller::new(cluster.client().expect("an address")).expect("a caller")
     }
 }
 

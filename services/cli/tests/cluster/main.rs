@@ -3,6 +3,7 @@
 //! `JOUST_CHAOS=N` kills each role N times (default 1; `make chaos` prints the table of 8); `JOUST_CHAOS_SEED` draws another order.
 
 mod books;
+mod changes;
 mod chaos;
 mod harness;
 mod partitions;

@@ -28,7 +28,7 @@ model = "model"
 dtype = "bfloat16"
 [data]
 prompts = "prompts.jsonl"
-epochs = 10
+epochs = 20
 eval_fraction = 0.1
 [sampling]
 max_new_tokens = 16

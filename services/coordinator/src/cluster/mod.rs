@@ -10,11 +10,11 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use joust_core::RunId;
+use joust_core::{ModelSet, RunId};
 use joust_proto::{Failure, Reason};
 
 pub use member::{Assignment, LEASE_MS, Member, Registration, Role, WorkerProgress};
-pub use run::{End, Holder, NewRun, Run, RunState};
+pub use run::{End, Holder, NewRun, NewSettings, Run, RunState};
 
 /// Runs and members of one cluster.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +36,10 @@ pub enum Event {
     Resume(RunId),
     /// A user ends a run after its step.
     Stop(RunId),
+    /// A user gives a run other settings.
+    Change(RunId, NewSettings),
+    /// A run's learner has published models.
+    Published(RunId, ModelSet),
     /// A worker wants to serve.
     Register(Registration),
     /// A worker says that it lives, and how far it is.
@@ -73,6 +77,8 @@ impl Cluster {
             Event::Pause(id) => self.change(&id, |run| run.paused = true),
             Event::Resume(id) => self.change(&id, |run| run.paused = false),
             Event::Stop(id) => self.change(&id, |run| run.stopping = true),
+            Event::Change(id, settings) => self.change(&id, |run| run.change(settings)),
+            Event::Published(id, set) => self.change(&id, |run| run.models = Some(set)),
             Event::Register(registration) => self.register(now_ms, registration),
             Event::Heartbeat { worker, lease, progress, draining } => {
                 self.heartbeat(now_ms, (&worker, lease), progress, draining)

@@ -67,6 +67,17 @@ pub struct NewRun {
     pub forked_from: Option<RunId>,
 }
 
+/// Other settings of a run, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewSettings {
+    /// The resolved run file, TOML, with absolute paths.
+    pub toml: String,
+    /// BLAKE3 of the resolved run file.
+    pub hash: String,
+    /// Steps of the run.
+    pub steps: u64,
+}
+
 /// The learner of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
@@ -113,6 +124,9 @@ pub struct Run {
     pub generation: u64,
     /// Optimizer steps that are done.
     pub steps_done: u64,
+    /// First step with the settings of now, once a learner has said so.
+    #[serde(default)]
+    pub settings_since: Option<u64>,
     /// How far its learner is; `None` until the learner of now has recovered what the one before left.
     #[serde(skip)]
     pub progress: Option<Progress>,
@@ -142,6 +156,7 @@ impl Run {
             learner: None,
             generation: 0,
             steps_done: 0,
+            settings_since: Some(0),
             progress: None,
             models: None,
             end: None,
@@ -199,12 +214,26 @@ impl Run {
         self.progress = None;
     }
 
+    /// Gives it other settings: its learner begins anew with them, behind the step under way.
+    pub(super) fn change(&mut self, settings: NewSettings) {
+        let NewSettings { toml, hash, steps } = settings;
+        if toml == self.toml {
+            return;
+        }
+        (self.toml, self.hash, self.steps) = (toml, hash, steps);
+        self.settings_since = None;
+        if let Some(learner) = self.learner.clone() {
+            self.hand_to(Some(learner));
+        }
+    }
+
     /// Enters what its learner says.
     pub(super) fn advance(&mut self, told: &WorkerProgress) {
         if self.end.is_some() || told.generation != self.generation {
             return;
         }
         if told.recovered {
+            self.settings_since.get_or_insert(told.steps_done);
             self.progress = Some(Progress { steps_done: told.steps_done, version: told.version });
             self.steps_done = told.steps_done;
         }
