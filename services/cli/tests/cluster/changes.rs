@@ -81,7 +81,17 @@ async fn other_settings_hold_from_the_step_that_is_told() {
     twin::inputs(&root);
     let Some(cluster) = Cluster::start(&folder.path().join("cluster"), &root, ONE) else { return };
     let file = root.join("run.toml").display().to_string();
-    cluster.joust(&["run", "submit", &file, "--name", "changed", "--set", &format!("learner.steps={STEPS}")]);
+    cluster.joust(&[
+        "run",
+        "submit",
+        &file,
+        "--name",
+        "changed",
+        "--set",
+        &format!("learner.steps={STEPS}"),
+        "--set",
+        "learner.lr_scheduler_type=\"constant\"",
+    ]);
     let mut client = cluster.client();
     wait_for("four steps", LIMIT, async || run_now(&mut client, "changed").await.filter(|run| run.steps_done >= 4))
         .await;
