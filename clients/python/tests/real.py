@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAMS = ("joust", "joust-coordinator", "joust-rollout", "joust-judge", "joust-learner")
-END = 120.0
+END = 150.0
 """How long `joust up` and `joust down` may take, in seconds; they give up by themselves before."""
 
 
@@ -44,7 +44,9 @@ class RealCluster:
         assert left == {}, f"processes that `joust down` left: {left}"
 
     def processes(self) -> dict[str, int]:
-        """Returns the processes by name, that of `joust up` included."""
+        """Returns the processes by name, that of `joust up` included; none of a cluster that did not come up."""
+        if not (self.folder / "cluster.json").is_file():
+            return {}
         pids: dict[str, int] = json.loads((self.folder / "processes.json").read_text())
         return {**pids, "up": json.loads((self.folder / "cluster.json").read_text())["pid"]}
 

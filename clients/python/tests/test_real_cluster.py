@@ -40,9 +40,11 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
     if why:
         pytest.skip(f"no cluster: {why}")
     real = RealCluster(tmp_path_factory.mktemp("real") / "cluster")
-    real.up()
-    yield real
-    real.down()
+    try:
+        real.up()
+        yield real
+    finally:
+        real.down()
 
 
 @pytest.fixture
@@ -182,7 +184,7 @@ def outside(cluster: joust.Cluster, tmp_path: Path) -> None:
 
 
 def reaches_out(cluster: joust.Cluster, tmp_path: Path) -> None:
-    """Starts a run whose prompts lie below no root, behind a link that does not help."""
+    """Starts a run whose prompts lie below no root."""
     shutil.copy(RUN_FILE.parent / "prompts.jsonl", tmp_path / "prompts.jsonl")
     cluster.runs.start(RUN_FILE, {"data.prompts": str(tmp_path / "prompts.jsonl")}, name="refused")
 
