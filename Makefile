@@ -74,8 +74,8 @@ venv: ## The pinned Python environment for comparisons (3 GB, once)
 client: ## Regenerate the Python client and build its wheel into clients/python/dist
 	@python3 scripts/client.py build
 
-test-client: ## Check and test the Python client (200 MB of packages, once)
-	@python3 scripts/client.py test
+test-client: ## Check and test the Python client (200 MB of packages, once), on a cluster too if `make build` made the programs
+	@python3 scripts/client.py test --bin $(CARGO_TARGET_DIR)/debug
 
 clean: ## Remove build outputs and runs; the libtorch cache stays
 	@rm -rf $(CURDIR)/target $(CURDIR)/runs

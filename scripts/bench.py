@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Speed beside TRL and Hugging Face on the same models, shapes and machine, alternating in one run, and the bound.
 
-usage: bench.py --bin FOLDER_OF_BINARIES [--rounds 2] [--models tiny,smol]
+usage: bench.py --bin FOLDER_OF_BINARIES [--rounds 2] [--models tiny,smol] [--parts ranks,peers,cluster]
 
 The peers are ../shared/peers/*.py, run by this interpreter (`make bench` gives the pinned environment). Pairs per second of joust
 are those of `joust run`, first step left out, with the peer's reward (vowels), prompts and lengths, strictly on policy as it. joust keeps float32
-masters and AdamW moments; the peers train in pure bfloat16. The bound is the floating-point operations of a step over the matrix
+masters and AdamW moments; the peers train in pure bfloat16. Those of a cluster are of the same run file, under `joust up`. The bound is the floating-point operations of a step over the matrix
 rate (2048 x 2048 x 2048, bfloat16) measured in the same run.
 """
 import argparse
@@ -71,8 +71,8 @@ def figures(text):
     return {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+)", text)}
 
 
-def joust_pairs(args, folder, model, shape, preset):
-    """Runs joust with a preset of two answers and returns its prompts per second after the first step."""
+def run_file(folder, model, shape):
+    """Writes a run file for steps after a first one, with its prompts, and returns its path."""
     prompts, new, steps = shape
     with open(os.path.join(folder, "prompts.jsonl"), "w") as file:
         for i in range(prompts * (steps + 2)):
@@ -80,11 +80,35 @@ def joust_pairs(args, folder, model, shape, preset):
     path = os.path.join(folder, "run.toml")
     with open(path, "w") as file:
         file.write(RUN.format(model=model, new=new, prompts=prompts, steps=steps + 1))
+    return path
+
+
+def pairs_per_s(output, shape):
+    """Returns the prompts per second that a run's metrics tell, after its first step."""
+    prompts, _, steps = shape
+    lines = [json.loads(line) for line in open(os.path.join(output, "metrics.jsonl"))]
+    return steps * prompts / (lines[-1]["time_s"] - lines[0]["time_s"])
+
+
+def joust_pairs(args, folder, model, shape, preset):
+    """Runs joust with a preset of two answers and returns its prompts per second after the first step."""
+    path = run_file(folder, model, shape)
     with tempfile.TemporaryDirectory(dir=folder) as out:
         call(os.path.join(args.bin, "joust"), "run", path, "--set", f"preset={preset}", "--set", f'output.dir="{out}/run"')
-        lines = [json.loads(line) for line in open(f"{out}/run/metrics.jsonl")]
-    seconds = lines[-1]["time_s"] - lines[0]["time_s"]
-    return steps * prompts / seconds
+        return pairs_per_s(f"{out}/run", shape)
+
+
+def cluster_pairs(args, folder, model, shape, up=(), changes=()):
+    """Runs the same run file on a cluster of its own and returns its prompts per second after the first step."""
+    path, joust = run_file(folder, model, shape), os.path.join(args.bin, "joust")
+    overrides = [part for change in changes for part in ("--set", change)]
+    with tempfile.TemporaryDirectory() as out:
+        call(joust, "up", "--folder", out, "--root", folder, "--detach", *up)
+        try:
+            call(joust, "run", "submit", path, "--cluster", out, "--watch", *overrides)
+            return pairs_per_s(f"{out}/runs/bench", shape)
+        finally:
+            call(joust, "down", "--folder", out)
 
 
 def flops(parameters, embedding, prompts, new, prompt_tokens):
@@ -93,10 +117,17 @@ def flops(parameters, embedding, prompts, new, prompt_tokens):
     return 2 * (parameters - embedding) * sequences * tokens * (1 + 1 + 3)
 
 
+def make_model(folder, name):
+    """Returns the folder of a random model, made if it is not there yet."""
+    model = os.path.join(folder, name)
+    if not os.path.isdir(model):
+        call(sys.executable, os.path.join(PEERS, "make_model.py"), model, name)
+    return model
+
+
 def bench(args, folder, name):
     prompts, new, steps, batch, prompt = SHAPES[name]
-    model = os.path.join(folder, name)
-    call(sys.executable, os.path.join(PEERS, "make_model.py"), model, name)
+    model = make_model(folder, name)
     config = json.load(open(os.path.join(model, "config.json")))
     rounds = []
     for _ in range(args.rounds):
@@ -144,18 +175,39 @@ def bench_parts(args):
           f"time={fused['seconds'] / plain['seconds']:.2f} x")
 
 
+def bench_cluster(args, folder):
+    """What a cluster costs beside one process, and what a second rollout worker brings."""
+    median = lambda rounds, pick: statistics.median(pick(r) for r in rounds)
+    model, shape = make_model(folder, "smol"), SHAPES["smol"][:3]
+    rounds = [(cluster_pairs(args, folder, model, shape), joust_pairs(args, folder, model, shape, "oaif-dpo")) for _ in range(args.rounds)]
+    print(f"smol cluster pairs_per_s={median(rounds, lambda r: r[0]):.2f} one_process={median(rounds, lambda r: r[1]):.2f} "
+          f"ratio={median(rounds, lambda r: r[0] / r[1]):.2f} (1 rollout, 1 judge, 1 learner; the same run file)")
+    # A worker leases the prompts of a step at once, so a second one needs a second step under way.
+    model, (prompts, new, _, _, _) = make_model(folder, "tiny"), SHAPES["tiny"]
+    shape, changes = (prompts, new, 16), ("pipeline.max_staleness=3",)
+    two, one = (("--threads", 1, "--rollouts", count) for count in (2, 1))
+    rounds = [tuple(cluster_pairs(args, folder, model, shape, up, changes) for up in (two, one)) for _ in range(args.rounds)]
+    print(f"tiny cluster 2 rollout workers pairs_per_s={median(rounds, lambda r: r[0]):.2f} 1={median(rounds, lambda r: r[1]):.2f} "
+          f"ratio={median(rounds, lambda r: r[0] / r[1]):.2f} (max_staleness 3, a thread each beside the learner's, {os.cpu_count()} cores)")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", required=True)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--models", default="tiny,smol")
+    parser.add_argument("--parts", default="ranks,peers,cluster")
     args = parser.parse_args()
     if not os.path.isdir(PEERS):
         sys.exit(f"bench: the peers are expected in {os.path.normpath(PEERS)}, which is not there")
-    bench_parts(args)
+    parts = args.parts.split(",")
+    if "ranks" in parts:
+        bench_parts(args)
     with tempfile.TemporaryDirectory() as folder:
-        for name in args.models.split(","):
+        for name in args.models.split(",") if "peers" in parts else []:
             bench(args, folder, name)
+        if "cluster" in parts:
+            bench_cluster(args, folder)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Makes, checks and builds the Python client in clients/python, in a pinned environment of its own.
 
-usage: client.py build|test [PYTEST_ARGUMENT...]   build regenerates the stubs and the blocking client and builds the wheel into
-                                                   clients/python/dist; test checks style and types, and runs the tests.
+usage: client.py build                                     regenerates the stubs and the blocking client and builds the wheel into clients/python/dist
+       client.py test [--bin FOLDER] [PYTEST_ARGUMENT...]  checks style and types, and runs the tests; those on a real cluster with the programs in FOLDER
 
 The environment lives in $JOUST_CACHE (default ~/.cache/joust), keyed by requirements-client.txt and the version of Python. Where it cannot be
 made the tests are skipped and say so, and JOUST_NO_SKIPS=1 makes that a failure.
 """
+import argparse
 import hashlib
 import os
 import subprocess
@@ -52,7 +53,12 @@ def build(python):
 
 
 def test(python, arguments):
-    """Checks style and types, and runs the tests."""
+    """Checks style and types, and runs the tests; a folder of programs goes to the tests on a real cluster as JOUST_BIN."""
+    parser = argparse.ArgumentParser(prog="client.py test", allow_abbrev=False)
+    parser.add_argument("--bin", metavar="FOLDER")
+    args, arguments = parser.parse_known_args(arguments)
+    if args.bin:
+        os.environ["JOUST_BIN"] = os.path.abspath(args.bin)
     run(python, "ruff", "format", "--quiet", "--check", ".", "../../examples/by_hand.py")
     run(python, "ruff", "check", "--quiet", ".", "../../examples/by_hand.py")
     run(python, "mypy", "--no-error-summary")
