@@ -10,6 +10,7 @@ use joust_model::{Adapter, Weights};
 use joust_queue::{AssignedStep, Fence, Lease, Queue, StepManifest, Topic};
 use joust_train::{Checkpoint, StepMetrics, list, prune};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::{
     Config, Error, Reference, Result, StepReport,
@@ -134,7 +135,9 @@ impl<'a> Session<'a> {
             let plan: Manifest = decode("manifest", &assigned.manifest.body)?;
             let harvest = harvest(&outcomes, self.config.version(plan.step), &self.config);
             tracing::info!(step = plan.step, "replaying a step that was assigned before the crash");
-            if let Some(ended) = self.train(plan, harvest, &outcomes, true).await? {
+            let traces = assigned.items.iter().filter_map(|item| item.trace.as_deref());
+            let span = joust_telemetry::step(self.config.run.as_str(), plan.step, traces);
+            if let Some(ended) = self.train(plan, harvest, &outcomes, true).instrument(span).await? {
                 return Ok(Some(ended));
             }
         }
@@ -155,14 +158,17 @@ impl<'a> Session<'a> {
                 return self.end(Ended::Stopped).await;
             };
             self.waited_s = began.elapsed().as_secs_f64();
-            let (leases, outcomes): (Vec<Lease>, Vec<Outcome>) = collected.into_iter().unzip();
+            let (leases, outcomes, traces): (Vec<Lease>, Vec<Outcome>, Vec<Option<String>>) =
+                collected.into_iter().collect();
+            let span =
+                joust_telemetry::step(self.config.run.as_str(), step, traces.iter().flatten().map(String::as_str));
             let harvest = harvest(&outcomes, self.config.version(step), &self.config);
             let plan = manifest(&self.config, step, &harvest.examples, &self.pool)?;
             failpoint::pass("learner_before_assign");
             let durable = StepManifest { step, body: encode(&plan) };
             self.around.queue.assign(&self.topic, leases, durable, self.fence).await?;
             failpoint::pass("learner_after_assign");
-            if let Some(ended) = self.train(plan, harvest, &outcomes, false).await? {
+            if let Some(ended) = self.train(plan, harvest, &outcomes, false).instrument(span).await? {
                 return self.end(ended).await;
             }
             self.tell_progress();
@@ -206,6 +212,7 @@ impl<'a> Session<'a> {
         self.told.clone_from(&metrics);
         let report = StepReport { manifest: plan, metrics, dropped: harvest.dropped, ledger, recovered };
         self.around.observer.step(report).await?;
+        joust_telemetry::instruments::step_trained(self.config.run.as_str(), began.elapsed());
         if self.config.stop.max_kl > 0.0 && kl > self.config.stop.max_kl {
             return Ok(Some(Ended::MaxKl));
         }
