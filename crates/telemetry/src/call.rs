@@ -11,6 +11,9 @@ use crate::{
     names::{attribute, span},
 };
 
+/// The spans stand in log lines as those of the crate that serves and calls, so that one filter shows both.
+const TARGET: &str = "joust_rpc";
+
 /// A call on its way.
 #[derive(Debug)]
 pub struct Call {
@@ -25,6 +28,7 @@ impl Call {
     /// Begins to serve a call of `method`, one of a known few, as `package.Service/Method`; `from` came with it.
     pub fn served(method: &'static str, from: Option<TraceContext>) -> Self {
         let span = info_span!(
+            target: TARGET,
             parent: None,
             span::RPC_SERVER,
             otel.name = method,
@@ -43,7 +47,7 @@ impl Call {
     /// Begins to make a call of `method`, as part of what the running task works for.
     pub fn made(method: &'static str) -> Self {
         let from = TraceContext::current();
-        let span = info_span!(span::RPC_CLIENT, otel.name = method, otel.kind = "client", method);
+        let span = info_span!(target: TARGET, span::RPC_CLIENT, otel.name = method, otel.kind = "client", method);
         // A task that works under a context without a span has it as parent; a span has its own parent already.
         if let Some(from) = from.filter(|_| TraceContext::of(&Span::current()).is_none()) {
             from.adopt(&span);

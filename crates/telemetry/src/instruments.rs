@@ -93,15 +93,15 @@ pub fn queue_depth(run: &str, queue: &str, waiting: u64) {
 }
 
 /// Counts a call that was served, `package.Service/Method`, and how long it took until its response began.
-pub fn call_served(method: &str, code: &'static str, took: Duration) {
+pub fn call_served(method: &'static str, code: &'static str, took: Duration) {
     INSTRUMENTS.server_duration.record(took.as_secs_f64(), &call(method, code));
 }
 
 /// Counts a call that was made, and how long it took until its response began, repeats included.
-pub fn call_made(method: &str, code: &'static str, took: Duration) {
+pub fn call_made(method: &'static str, code: &'static str, took: Duration) {
     INSTRUMENTS.client_duration.record(took.as_secs_f64(), &call(method, code));
 }
 
-fn call(method: &str, code: &'static str) -> [KeyValue; 2] {
-    [KeyValue::new(attribute::RPC_METHOD, method.to_owned()), KeyValue::new(attribute::RPC_STATUS, code)]
+fn call(method: &'static str, code: &'static str) -> [KeyValue; 2] {
+    [KeyValue::new(attribute::RPC_METHOD, method), KeyValue::new(attribute::RPC_STATUS, code)]
 }

@@ -30,5 +30,5 @@ pub use ledger::Ledger;
 pub use logs::LogFormat;
 pub use metrics::MetricsLog;
 pub use progress::{Progress, ProgressSnapshot};
-pub use setup::{Guard, Telemetry, init};
+pub use setup::{Guard, Telemetry, exports_metrics, init};
 pub use work::{Work, step};

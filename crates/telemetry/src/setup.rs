@@ -41,6 +41,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 const OWN: &str = "joust";
 
 static CAPTURES_CONTENT: AtomicBool = AtomicBool::new(false);
+static EXPORTS_METRICS: AtomicBool = AtomicBool::new(false);
 
 /// What a process tells about itself, and where.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -123,9 +124,15 @@ pub fn init(config: Telemetry) -> Result<Guard> {
     tracing_subscriber::registry().with(layers).try_init().map_err(|_| Error::LogsAlreadySetUp)?;
     if let Some(meter) = &guard.meter {
         global::set_meter_provider(meter.clone());
+        EXPORTS_METRICS.store(true, Ordering::Relaxed);
     }
     CAPTURES_CONTENT.store(config.capture_content, Ordering::Relaxed);
     Ok(guard)
+}
+
+/// Returns whether metrics leave this process, for those that cost something to find out.
+pub fn exports_metrics() -> bool {
+    EXPORTS_METRICS.load(Ordering::Relaxed)
 }
 
 /// Returns whether texts of prompts and completions may be seen.

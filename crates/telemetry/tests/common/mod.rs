@@ -1,5 +1,7 @@
 //! A collector in this process: it keeps what arrives over OTLP.
 
+#![allow(dead_code, reason = "each test needs some of it")]
+
 use std::{
     sync::{Arc, Condvar, Mutex},
     time::{Duration, Instant},
@@ -62,6 +64,11 @@ impl Sink {
     fn add(&self, change: impl FnOnce(&mut Arrived)) {
         change(&mut self.0.0.lock().expect("no panic"));
         self.0.1.notify_all();
+    }
+
+    /// Looks for something in what arrived.
+    pub fn find<T>(&self, find: impl Fn(&Arrived) -> Option<T>) -> Option<T> {
+        find(&self.0.0.lock().expect("no panic"))
     }
 
     /// Waits until what arrived holds what `find` looks for.
