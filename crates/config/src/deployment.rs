@@ -38,7 +38,7 @@ pub struct Deployment {
     /// Folders of the machine.
     #[serde(default)]
     pub folders: Folders,
-    /// Logs and traces.
+    /// Logs, traces and metrics.
     #[serde(default)]
     pub telemetry: Telemetry,
 }
@@ -175,14 +175,16 @@ pub struct Folders {
     pub state: Option<PathBuf>,
 }
 
-/// Logs and traces.
+/// Logs, traces and metrics.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
     /// Form of log lines.
     pub log_format: LogFormat,
-    /// OTLP endpoint for traces; none sends none.
+    /// OTLP endpoint (gRPC) for traces, metrics and logs, for example `http://collector:4317`; none sends none.
     pub otlp_endpoint: Option<String>,
+    /// Whether texts of prompts and completions may stand in traces. Off, because prompts can be private.
+    pub capture_content: bool,
 }
 
 /// Form of log lines.
@@ -261,6 +263,11 @@ impl ConfigFile for Deployment {
             );
         }
         self.check_addresses(&mut found);
+        // Without a scheme the exporter would take it for https.
+        let endpoint = self.telemetry.otlp_endpoint.as_deref();
+        if let Some(url) = endpoint.filter(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+            found.conflict("telemetry.otlp_endpoint", url, "an endpoint is a URL, for example http://collector:4317");
+        }
         found.errors
     }
 }

@@ -100,6 +100,20 @@ pub enum JudgementStatus {
     InvalidInput,
 }
 
+impl JudgementStatus {
+    /// Returns its name, as records and metrics write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ParseFailed => "parse_failed",
+            Self::Refused => "refused",
+            Self::Deadline => "deadline",
+            Self::Unavailable => "unavailable",
+            Self::InvalidInput => "invalid_input",
+        }
+    }
+}
+
 /// What a judge found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -159,6 +173,21 @@ pub enum DropReason {
     Filtered,
     /// The prompt cannot be answered (for example longer than the context).
     InvalidPrompt,
+}
+
+impl DropReason {
+    /// Returns its name, as records and metrics write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tie => "tie",
+            Self::Identical => "identical",
+            Self::JudgementFailed => "judgement_failed",
+            Self::DeadLetter => "dead_letter",
+            Self::Stale => "stale",
+            Self::Filtered => "filtered",
+            Self::InvalidPrompt => "invalid_prompt",
+        }
+    }
 }
 
 /// Where an example's preference comes from; human and offline ones are exempt from the staleness bound (R5).
@@ -339,6 +368,19 @@ mod tests {
         let bytes = encode(&PromptTask { schema: 9, ..task() });
         let error = decode::<PromptTask>("prompt_task", &bytes).expect_err("refused");
         assert!(error.to_string().contains("schema version 9, expected 1"), "{error}");
+    }
+
+    #[test]
+    fn names_are_those_that_records_hold() {
+        // MessagePack writes a unit variant as its name.
+        let written = |bytes: Vec<u8>| String::from_utf8(bytes[1..].to_vec()).expect("text");
+        for reason in [DropReason::Tie, DropReason::JudgementFailed, DropReason::DeadLetter, DropReason::InvalidPrompt]
+        {
+            assert_eq!(written(encode(&reason)), reason.name());
+        }
+        for status in [JudgementStatus::Ok, JudgementStatus::ParseFailed, JudgementStatus::InvalidInput] {
+            assert_eq!(written(encode(&status)), status.name());
+        }
     }
 
     #[test]

@@ -282,6 +282,15 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Says which field the message is about.
+    #[must_use]
+    pub fn of_field(mut self, field: &str) -> Self {
+        self.violations.push(FieldViolation::new(field, self.message.clone()));
+        self
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let violation = FieldViolation::new(error.field(), error.description());

@@ -33,4 +33,4 @@ pub use records::{
 pub use remote::{RedisConfig, open_redis};
 pub use settings::{Backend, QueueConfig, Settings, open, open_embedded, open_memory, open_with_clock};
 pub use stats::{QueueStats, TopicStats};
-pub use unpack::{Finished, unpack};
+pub use unpack::{Finished, Unpacked, unpack};

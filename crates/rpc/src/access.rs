@@ -63,9 +63,9 @@ pub fn required(path: &str) -> Access {
     known(path).unwrap_or(Access::Token(Scope::Admin))
 }
 
-/// Returns the known method of `path`, for spans and logs: what a caller invents never becomes a label.
+/// Returns the known method of `path`, as `package.Service/Method`, for spans, logs and metrics: what a caller invents never becomes a label.
 pub fn label(path: &str) -> &'static str {
-    TABLE.iter().find(|(known, _)| *known == path).map_or("unknown", |(known, _)| known)
+    TABLE.iter().find(|(known, _)| *known == path).map_or("unknown", |(known, _)| known.trim_start_matches('/'))
 }
 
 /// Returns whether the method answers with a stream, which may live longer than a call.

@@ -10,6 +10,7 @@ use std::{
 use http::{Request, Response, header::AUTHORIZATION};
 use joust_core::Shutdown;
 use joust_proto::{Failure, Reason};
+use joust_telemetry::Call;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{
     Code, Status,
@@ -20,12 +21,13 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use crate::{
-    Result, Scope, TraceContext,
+    Result, Scope,
     access::{Access, label, required, streams},
     deadline,
     guarded::Guarded,
     rate::Rates,
     tokens::Tokens,
+    trace::{code_name, extract},
     watched::Watched,
 };
 
@@ -134,16 +136,15 @@ where
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         let state = Arc::clone(&self.state);
-        let context = TraceContext::extract(request.headers()).map_or_else(TraceContext::new_root, TraceContext::child);
-        let method = label(request.uri().path());
-        let span = tracing::info_span!("rpc", method, trace_id = %context.trace_id());
+        let call = Call::served(label(request.uri().path()), extract(request.headers()));
+        let (context, span) = (call.context(), call.span().clone());
         let work = async move {
             let started = Instant::now();
             let response = match state.admit(&mut request) {
                 Ok(permit) => state.serve(&mut inner, request, permit).await?,
                 Err(failure) => Status::from(failure).into_http(),
             };
-            log(&response, started.elapsed());
+            log(&call, &response, started.elapsed());
             Ok(response)
         };
         Box::pin(context.scope(work).instrument(span))
@@ -237,11 +238,13 @@ fn expired(limit: Duration) -> Status {
 }
 
 /// Says how a call ended: here is where errors of the service stop travelling.
-fn log(response: &Response<Body>, took: Duration) {
+fn log(call: &Call, response: &Response<Body>, took: Duration) {
     let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
     let took_ms = took.as_secs_f64() * 1e3;
-    match code {
-        Code::Internal | Code::Unknown | Code::DataLoss => tracing::error!(?code, took_ms, "call failed"),
-        _ => tracing::debug!(?code, took_ms, "call answered"),
+    let failed = matches!(code, Code::Internal | Code::Unknown | Code::DataLoss);
+    call.end(code_name(code), failed);
+    match failed {
+        true => tracing::error!(?code, took_ms, "call failed"),
+        false => tracing::debug!(?code, took_ms, "call answered"),
     }
 }

@@ -13,6 +13,7 @@ use std::{
 use http::{HeaderValue, Request, Response, header::AUTHORIZATION, request::Parts};
 use http_body_util::{BodyExt, Full};
 use joust_proto::{Failure, Reason};
+use joust_telemetry::{Call, TraceContext};
 use prost::bytes::Bytes;
 use tokio::time::Instant;
 use tonic::{Code, Status, TimeoutExpired, body::Body, transport::Channel};
@@ -20,12 +21,14 @@ use tower::{
     Service, ServiceExt,
     retry::budget::{Budget, TpsBudget},
 };
+use tracing::Instrument;
 
 use crate::{
-    Address, ClientTls, Error, Lookup, Result, Retry, Token, TraceContext,
-    access::streams,
+    Address, ClientTls, Error, Lookup, Result, Retry, Token,
+    access::{label, streams},
     balance::{channel, system_lookup},
     deadline, retry,
+    trace::{code_name, inject},
     watched::Watched,
 };
 
@@ -99,13 +102,22 @@ impl Caller {
         Ok(Self { channel, shared: Arc::new(shared) })
     }
 
+    /// Makes a call under a span of its own.
     async fn run(self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let call = Call::made(label(request.uri().path()));
+        let answered = self.repeat(request, call.context()).instrument(call.span().clone()).await;
+        let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        call.end(code_name(code), code != Code::Ok);
+        answered
+    }
+
+    async fn repeat(self, request: Request<Body>, context: TraceContext) -> Result<Response<Body>, Status> {
         let (mut parts, body) = request.into_parts();
         let bytes = body.collect().await?.to_bytes();
         let asked = deadline::of(&parts.headers);
         let long = streams(parts.uri.path());
         let until = Instant::now() + asked.unwrap_or(self.shared.deadline);
-        TraceContext::current().map_or_else(TraceContext::new_root, TraceContext::child).inject(&mut parts.headers);
+        inject(context, &mut parts.headers);
         self.shared.authorize(&mut parts)?;
         let mut made = 0;
         loop {

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, ToSocketAddrs};
 
-use joust_config::Deployment;
+use joust_config::{Deployment, LogFormat};
 use joust_core::Shutdown;
+
+use joust_telemetry::Telemetry;
 
 use crate::{Auth, ClientConfig, ClientTls, Error, Result, ServerConfig, ServerTls};
 
@@ -50,6 +52,22 @@ pub fn client_config(deployment: &Deployment, address: &str) -> Result<ClientCon
         }),
     };
     Ok(ClientConfig { tls, token_file: deployment.auth.token_file.clone(), ..config })
+}
+
+/// Says what `service` tells about itself, under the name of its worker where it has one, and where.
+pub fn telemetry(deployment: &Deployment, service: &str, worker: Option<&str>) -> Telemetry {
+    let wanted = &deployment.telemetry;
+    Telemetry {
+        log_format: match wanted.log_format {
+            LogFormat::Text => joust_telemetry::LogFormat::Plain,
+            LogFormat::Json => joust_telemetry::LogFormat::Json,
+        },
+        service: service.to_owned(),
+        worker: worker.map(str::to_owned),
+        otlp_endpoint: wanted.otlp_endpoint.clone(),
+        metrics: deployment.listen.metrics.clone(),
+        capture_content: wanted.capture_content,
+    }
 }
 
 /// Stops at the first Ctrl-C or SIGTERM, and ends the process at the second one. Needs a tokio runtime.

@@ -47,6 +47,22 @@ pub enum Error {
         /// What the parser said.
         reason: String,
     },
+    /// Traces, metrics and logs cannot be sent anywhere.
+    #[error(
+        "telemetry cannot be exported ({reason}): write an http:// or https:// URL such as http://collector:4317 as telemetry.otlp_endpoint, or remove it"
+    )]
+    Export {
+        /// What the exporter said.
+        reason: String,
+    },
+    /// The metrics' port cannot be had.
+    #[error("cannot serve metrics on {address:?} ({source}): write a free host:port as listen.metrics, or remove it")]
+    MetricsListen {
+        /// The address.
+        address: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// Logs were set up before in this process.
     #[error("logs are already set up in this process: call init once, at its start")]
     LogsAlreadySetUp,

@@ -1,16 +1,8 @@
 //! Log lines to standard error, plain or JSON.
 
-use tracing::Subscriber;
-use tracing_subscriber::{
-    EnvFilter,
-    fmt::{MakeWriter, SubscriberBuilder},
-    util::SubscriberInitExt,
-};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt::MakeWriter};
 
-use crate::{
-    Error, Result,
-    screen::{Screen, active, colors},
-};
+use crate::{Error, Result};
 
 /// Variables that hold the filter, the first that is set wins.
 const VARIABLES: [&str; 2] = ["JOUST_LOG", "RUST_LOG"];
@@ -27,48 +19,27 @@ pub enum LogFormat {
     Json,
 }
 
-/// Keeps the screen in order: when it goes, a progress line that is still drawn is left as it stands.
-#[derive(Debug)]
-#[must_use = "the guard lives as long as the process's work"]
-pub struct Guard(());
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // An error message that is printed next would otherwise begin in the middle of the progress line.
-        if let Some(bar) = active() {
-            bar.abandon();
-        }
-    }
-}
-
-/// Sets up the logs of this process: lines to standard error, above the progress line if there is one.
-///
-/// `JOUST_LOG`, else `RUST_LOG`, holds the filter, such as `info` or `joust_queue=debug,warn`; without either it is `warn`.
-///
-/// # Errors
-/// [`Error::LogFilter`] for a filter that does not parse, [`Error::LogsAlreadySetUp`] when called a second time.
-pub fn init(format: LogFormat) -> Result<Guard> {
-    let filter = filter(|name| std::env::var(name).ok())?;
-    let ansi = colors(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    subscriber(format, filter, ansi, || Screen).try_init().map_err(|_| Error::LogsAlreadySetUp)?;
-    Ok(Guard(()))
-}
-
 /// Reads the filter from the environment that `lookup` shows; an empty variable counts as unset.
-fn filter(lookup: impl Fn(&str) -> Option<String>) -> Result<EnvFilter> {
+pub(crate) fn filter(lookup: impl Fn(&str) -> Option<String>) -> Result<EnvFilter> {
     let set = |variable| lookup(variable).filter(|value| !value.is_empty()).map(|value| (variable, value));
     let (variable, value) = VARIABLES.into_iter().find_map(set).unwrap_or((VARIABLES[0], DEFAULT.to_owned()));
     EnvFilter::builder().parse(&value).map_err(|error| Error::LogFilter { variable, value, reason: error.to_string() })
 }
 
-fn subscriber<W>(format: LogFormat, filter: EnvFilter, ansi: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+/// Builds the layer that writes the lines.
+pub(crate) fn lines<W>(
+    format: LogFormat,
+    filter: EnvFilter,
+    ansi: bool,
+    writer: W,
+) -> Box<dyn Layer<Registry> + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = SubscriberBuilder::default().with_env_filter(filter).with_ansi(ansi).with_writer(writer);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(writer);
     match format {
-        LogFormat::Plain => Box::new(lines.finish()),
-        LogFormat::Json => Box::new(lines.json().flatten_event(true).finish()),
+        LogFormat::Plain => lines.with_filter(filter).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
     }
 }
 
@@ -81,6 +52,7 @@ mod tests {
 
     use parking_lot::Mutex;
     use tracing::subscriber::with_default;
+    use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
 
@@ -101,7 +73,8 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let filter = filter(|name| (name == "JOUST_LOG").then(|| level.to_owned())).expect("parses");
-        with_default(subscriber(format, filter, false, move || writer.clone()), || {
+        let lines_of = super::lines(format, filter, false, move || writer.clone());
+        with_default(tracing_subscriber::registry().with(lines_of), || {
             tracing::info!(step = 3, "published");
             tracing::warn!(step = 4, "recovered");
         });

@@ -29,6 +29,7 @@ pub mod up;
 use std::process::ExitCode;
 
 use clap::Parser;
+use joust_telemetry::Telemetry;
 
 use crate::args::{Args, Command};
 
@@ -54,14 +55,24 @@ fn end_unread() {
 pub fn main() -> ExitCode {
     end_unread();
     let args = Args::parse();
-    let result =
-        joust_telemetry::init(args.log_format.into()).map_err(anyhow::Error::from).and_then(|_guard| dispatch(args));
+    let result = joust_telemetry::init(telemetry(&args)).map_err(anyhow::Error::from).and_then(|_guard| dispatch(args));
     match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", explained(&error));
             ExitCode::from(BAD_INPUT)
         }
+    }
+}
+
+/// Says what this command tells about itself: it reads no deployment file, so the endpoint comes from OpenTelemetry's own variable.
+fn telemetry(args: &Args) -> Telemetry {
+    let endpoint = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|endpoint| !endpoint.is_empty());
+    Telemetry {
+        log_format: args.log_format.into(),
+        service: "joust".into(),
+        otlp_endpoint: endpoint,
+        ..Telemetry::default()
     }
 }
 

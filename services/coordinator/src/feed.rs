@@ -1,9 +1,10 @@
 //! Puts a run's prompts on the queue, by position, never more than the staleness bound allows (R5, R8).
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use joust_core::{Progress, PromptTask, Release, RunId, Shutdown, encode};
 use joust_queue::{Item, Queue, Topic};
+use joust_telemetry::{Work, instruments};
 use tokio::sync::watch;
 
 use crate::Result;
@@ -43,7 +44,6 @@ pub struct FeedDeps {
 /// # Errors
 /// [`crate::Error::Queue`] if the queue fails.
 pub async fn feed(config: Feed, mut deps: FeedDeps, shutdown: Shutdown) -> Result<()> {
-    let topic = Topic::prompts(&config.run);
     let mut next = 0;
     loop {
         let progress = *deps.progress.borrow_and_update();
@@ -51,8 +51,7 @@ pub async fn feed(config: Feed, mut deps: FeedDeps, shutdown: Shutdown) -> Resul
         next = progress.map_or(next, |progress| config.release.first_position(progress).max(next));
         while next < allowed {
             let end = config.release.end_of_batch(next).min(allowed);
-            let items = (next..end).map(|position| item(&deps.prompts.task(position))).collect();
-            deps.queue.put_when_room(&topic, items, ROOM).await?;
+            put(&config.run, &deps, next..end).await?;
             tracing::debug!(from = next, to = end, "prompts put");
             next = end;
         }
@@ -66,6 +65,16 @@ pub async fn feed(config: Feed, mut deps: FeedDeps, shutdown: Shutdown) -> Resul
     }
 }
 
-fn item(task: &PromptTask) -> Item {
-    Item { id: task.id, body: encode(task), trace: None }
+/// Puts the prompts at these positions, each at the root of a trace.
+async fn put(run: &RunId, deps: &FeedDeps, positions: Range<u64>) -> Result<()> {
+    let works: Vec<Work> = positions.clone().map(|position| Work::prompt(run.as_str(), position)).collect();
+    let tasks = positions.map(|position| deps.prompts.task(position));
+    let items = tasks.zip(&works).map(|(task, work)| item(&task, work)).collect();
+    let report = deps.queue.put_when_room(&Topic::prompts(run), items, ROOM).await?;
+    instruments::prompts_put(run.as_str(), report.added);
+    Ok(())
+}
+
+fn item(task: &PromptTask, work: &Work) -> Item {
+    Item { id: task.id, body: encode(task), trace: work.traceparent() }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
-use joust_config::{Deployment, LogFormat, load};
+use joust_config::{Deployment, load};
 use joust_coordinator::{Config, Deps, open_queue, serve};
 use joust_core::Shutdown;
 use joust_rpc::ServerConfig;
@@ -38,10 +38,7 @@ fn main() -> ExitCode {
 #[tokio::main(worker_threads = 2)]
 async fn run(args: &Args) -> anyhow::Result<()> {
     let deployment = load::<Deployment>(&args.deployment, &args.overrides)?.run;
-    let _guard = joust_telemetry::init(match deployment.telemetry.log_format {
-        LogFormat::Text => joust_telemetry::LogFormat::Plain,
-        LogFormat::Json => joust_telemetry::LogFormat::Json,
-    })?;
+    let _guard = joust_telemetry::init(joust_rpc::deploy::telemetry(&deployment, "joust-coordinator", None))?;
     let listen = deployment.listen.coordinator.clone().context("the deployment file names no listen.coordinator")?;
     let config = Config {
         roots: deployment.folders.roots.clone(),

@@ -63,14 +63,15 @@ pub async fn serve(config: Config, deps: Deps, shutdown: Shutdown) -> Result<()>
             loop {
                 tokio::select! {
                     _ = tick.tick() => drop(core.apply(Event::Tick)),
-                    () = shutdown.wait() => return,
+                    () = shutdown.wait() => break,
                 }
             }
+            // Watchers of runs would hold the server up for as long as it lets them.
+            core.stop_feeding();
         }
     });
     let served = joust_rpc::serve(deps.listener, config.server, services, shutdown).await;
     ticking.abort();
-    core.stop_feeding();
     Ok(served?)
 }
 

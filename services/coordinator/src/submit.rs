@@ -5,7 +5,7 @@ use std::path::Path;
 use joust_config::{ConfigFile, Resolved, RunFile, dump, resolve};
 use joust_core::{Release, RunId};
 use joust_proto::{
-    Error, Failure,
+    Error, Failure, Reason,
     coordinator::v1 as wire,
     limits::{MAX_OVERRIDES, MAX_TEXT_BYTES},
     parse::{counted, name, run_id},
@@ -30,8 +30,9 @@ struct Checked {
     steps: u64,
 }
 
+/// Refuses what a field says, with the reason as it stands.
 pub(crate) fn refused(field: &str, error: &dyn std::fmt::Display) -> Failure {
-    Failure::from(Error::value(field, "refused", error.to_string()))
+    Failure::new(Reason::InvalidField, format!("{field}: {error}")).of_field(field)
 }
 
 /// Resolves a run file; all that it names lies below the roots, and it writes where the deployment says.

@@ -7,10 +7,11 @@ pub mod server;
 
 use std::{sync::Arc, time::Duration};
 
-use joust_core::{Judgement, Outcome, Rollout, RunId, Shutdown, encode, failpoint};
+use joust_core::{DropReason, Judgement, Outcome, Rollout, RunId, Shutdown, encode, failpoint};
 use joust_judges::{Ask, CallContext, Judge, JudgeItem};
 use joust_pairs::{PairingRules, outcome_of};
 use joust_queue::{Consumer, Done, Item, Lease, Leased, Queue, Topic, holding, unpack};
+use joust_telemetry::{Work, instruments, names::attribute};
 use tokio::{sync::mpsc, time::Instant};
 
 pub use error::{Error, Result};
@@ -95,10 +96,11 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
     if !refused.is_empty() {
         deps.queue.commit(refused, Vec::new()).await?;
     }
-    let (leases, rollouts): (Vec<Lease>, Vec<Rollout>) = known.into_iter().unzip();
+    let (leases, rollouts, traces): (Vec<Lease>, Vec<Rollout>, Vec<Option<String>>) = known.into_iter().collect();
     if rollouts.is_empty() {
         return Ok(());
     }
+    let works: Vec<Work> = traces.iter().map(|trace| Work::judge(config.run.as_str(), trace.as_deref())).collect();
     let items: Vec<JudgeItem> = rollouts.iter().map(|rollout| JudgeItem::of(rollout, config.ask)).collect();
     let call = CallContext::new(config.seed, Instant::now() + config.timeout);
     let call = CallContext { notes: config.rules.rationale.is_some(), ..call };
@@ -109,8 +111,10 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
         .map(|(rollout, judgement)| outcome_of(rollout, judgement, &config.rules))
         .collect();
     let topic = Topic::pairs(&config.run);
-    let next = outcomes.iter().map(|outcome| (topic.clone(), item(outcome))).collect();
+    let pairs: Vec<Work> = outcomes.iter().zip(&works).map(|(outcome, work)| pair(outcome, work)).collect();
+    let next = outcomes.iter().zip(&pairs).map(|(outcome, pair)| (topic.clone(), item(outcome, pair))).collect();
     let done = leases.into_iter().map(|lease| (lease, Done::Moved)).collect();
+    judgements.iter().for_each(|judgement| instruments::judged(config.run.as_str(), judgement.status.name(), 1));
     failpoint::pass("judge_before_commit");
     if let Some(archive) = &deps.archive {
         for ((rollout, judgement), outcome) in rollouts.into_iter().zip(judgements).zip(&outcomes) {
@@ -119,10 +123,22 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
         }
     }
     deps.queue.commit_when_room(done, next, ROOM).await?;
+    outcomes.iter().for_each(|outcome| instruments::outcome_put(config.run.as_str(), what(outcome)));
     failpoint::pass("judge_after_commit");
     Ok(())
 }
 
-fn item(outcome: &Outcome) -> Item {
-    Item { id: outcome.id, body: encode(outcome), trace: None }
+/// Names what became of a prompt: `put`, or why it has no examples.
+fn what(outcome: &Outcome) -> &'static str {
+    outcome.dropped.map_or("put", DropReason::name)
+}
+
+/// Begins to put an outcome, as a part of judging.
+fn pair(outcome: &Outcome, judged: &Work) -> Work {
+    judged.set(attribute::POSITION, outcome.position as i64);
+    judged.pair(what(outcome)).with(attribute::EXAMPLES, outcome.examples.len() as i64)
+}
+
+fn item(outcome: &Outcome, pair: &Work) -> Item {
+    Item { id: outcome.id, body: encode(outcome), trace: pair.traceparent() }
 }

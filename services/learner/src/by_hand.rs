@@ -8,6 +8,7 @@ use joust_core::{Example, ModelSet, Outcome, Purpose, RecordId, SCHEMA, Shutdown
 use joust_queue::{Consumer, Done, Item, Lease, Queue, StepManifest, Topic, unpack};
 use joust_train::{StepMetrics, list};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
 
 use crate::{
     Ended, Error, Result, State,
@@ -124,7 +125,7 @@ impl Held {
             if !refused.is_empty() {
                 queue.commit(refused, Vec::new()).await?;
             }
-            self.examples.extend(outcomes);
+            self.examples.extend(outcomes.into_iter().map(|(lease, outcome, _)| (lease, outcome)));
         }
         Ok(())
     }
@@ -259,7 +260,8 @@ impl Session<'_> {
         let plan = manifest(&self.config, step, &harvest.examples, &self.pool)?;
         queue.assign(&self.topic, leases, StepManifest { step, body: encode(&plan) }, self.fence).await?;
         self.quiet = !publish;
-        let ended = self.train(plan, harvest, &outcomes, false).await?;
+        let span = joust_telemetry::step(self.config.run.as_str(), step, []);
+        let ended = self.train(plan, harvest, &outcomes, false).instrument(span).await?;
         self.quiet = false;
         self.tell_progress();
         let stepped = Stepped { step, metrics: self.told.clone(), examples, models: self.around.models.current().set };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use joust_core::{DropReason, Outcome, PromptTask, RecordId, Rollout, SCHEMA, Shutdown, decode, encode};
-use joust_queue::{Consumer, DeadLetter, Done, Item, Lease, Queue, Topic, unpack};
+use joust_queue::{Consumer, DeadLetter, Done, Item, Lease, Queue, Topic, Unpacked, unpack};
 use tokio::time::Instant;
 
 use crate::{Error, Result};
@@ -18,7 +18,7 @@ pub(crate) struct Collector {
     queue: Arc<dyn Queue>,
     topic: Topic,
     consumer: Consumer,
-    held: BTreeMap<u64, (Lease, Outcome)>,
+    held: BTreeMap<u64, Unpacked<Outcome>>,
     renewed: Instant,
 }
 
@@ -28,13 +28,13 @@ impl Collector {
         Self { queue, topic, consumer, held: BTreeMap::new(), renewed: Instant::now() }
     }
 
-    /// Waits until every position of `range` has an outcome, and returns leases and outcomes in prompt order; `None` when a stop
-    /// was asked for first.
+    /// Waits until every position of `range` has an outcome, and returns leases, outcomes and trace contexts in prompt order; `None` when a
+    /// stop was asked for first.
     pub(crate) async fn step(
         &mut self,
         range: std::ops::Range<u64>,
         shutdown: &Shutdown,
-    ) -> Result<Option<Vec<(Lease, Outcome)>>> {
+    ) -> Result<Option<Vec<Unpacked<Outcome>>>> {
         let mut idle = 0u32;
         while self.held.range(range.clone()).count() < (range.end - range.start) as usize {
             let leased = tokio::select! {
@@ -46,12 +46,12 @@ impl Collector {
                 self.settle_dead_letters().await?;
             }
             let (outcomes, mut finished) = unpack::<Outcome>("outcome", leased);
-            for (lease, outcome) in outcomes {
+            for (lease, outcome, trace) in outcomes {
                 if outcome.position < range.start || self.held.contains_key(&outcome.position) {
                     // A dead letter that was put back after its prompt had been counted as dropped.
                     finished.push((lease, Done::Dropped("late".into())));
                 } else {
-                    self.held.insert(outcome.position, (lease, outcome));
+                    self.held.insert(outcome.position, (lease, outcome, trace));
                 }
             }
             if !finished.is_empty() {
@@ -91,7 +91,7 @@ impl Collector {
         if self.renewed.elapsed() < self.queue.renew_every() || self.held.is_empty() {
             return Ok(());
         }
-        let leases: Vec<Lease> = self.held.values().map(|(lease, _)| lease.clone()).collect();
+        let leases: Vec<Lease> = self.held.values().map(|(lease, ..)| lease.clone()).collect();
         self.renewed = Instant::now();
         match self.queue.renew(&leases).await {
             Err(error @ joust_queue::Error::LeaseLost { .. }) => {
@@ -121,7 +121,7 @@ fn given_up(dead: &DeadLetter, task: PromptTask) -> Item {
         eos_share: 0.0,
         mean_tokens: 0.0,
     };
-    Item { id, body: encode(&outcome), trace: None }
+    Item { id, body: encode(&outcome), trace: dead.item.trace.clone() }
 }
 
 /// Names a dead letter that does not tell which prompt it belongs to.
@@ -171,7 +171,7 @@ mod tests {
         queue.put(&pairs, vec![outcome(0, b"a"), outcome(2, b"a")]).await.expect("put");
         let mut collector = Collector::new(queue.clone(), pairs.clone());
         let step = collector.step(0..3, &Shutdown::default()).await.expect("no error").expect("no stop");
-        let dropped: Vec<_> = step.iter().map(|(_, outcome)| outcome.dropped).collect();
+        let dropped: Vec<_> = step.iter().map(|(_, outcome, _)| outcome.dropped).collect();
         assert_eq!(dropped, [Some(DropReason::Tie), Some(DropReason::DeadLetter), Some(DropReason::Tie)]);
         // Put back later, the prompt gets a second outcome, which is dropped as late.
         queue.put(&pairs, vec![outcome(1, b"b"), outcome(3, b"a")]).await.expect("put");

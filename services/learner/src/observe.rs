@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use joust_core::{DropReason, Manifest};
+use joust_core::{DropReason, Example, Manifest, Outcome, Target};
 use joust_engine::Snapshot;
 use joust_model::Weights;
 use joust_train::StepMetrics;
 
-use crate::{Ledger, Result};
+use crate::{Ledger, Result, plan::Harvest};
 
 /// One step that is done.
 #[derive(Debug, Clone)]
@@ -55,4 +55,28 @@ pub trait Observer: Send {
 
     /// Keeps these float32 weights as the result of the run, finished or stopped.
     async fn finish(&mut self, steps_done: u64, policy: Weights) -> Result<()>;
+}
+
+/// Adds what the outcomes tell about the step, under TRL's names where it has one.
+pub(crate) fn outcome_metrics(metrics: &mut StepMetrics, outcomes: &[Outcome], harvest: &Harvest, version: u64) {
+    let mut mean = |name: &str, values: Vec<f64>| {
+        if !values.is_empty() {
+            metrics.insert(name.to_owned(), values.iter().sum::<f64>() / values.len() as f64);
+        }
+    };
+    let margin = |example: &Example| match (&example.target, example.answers.as_slice()) {
+        (Target::Pair { .. }, [chosen, rejected]) => Some(chosen.score? - rejected.score?),
+        _ => None,
+    };
+    mean("objective/scores", outcomes.iter().flat_map(|outcome| outcome.scores.iter().copied()).collect());
+    mean("objective/scores_margin", harvest.examples.iter().filter_map(margin).collect());
+    let answered = || outcomes.iter().filter(|outcome| outcome.mean_tokens > 0.0);
+    mean("val/contain_eos_token", answered().map(|outcome| outcome.eos_share).collect());
+    mean("completions/mean_length", answered().map(|outcome| outcome.mean_tokens).collect());
+    let staleness = |example: &Example| version.saturating_sub(example.policy_version) as f64;
+    mean("staleness/mean", harvest.examples.iter().map(staleness).collect());
+    mean("staleness/max", harvest.examples.iter().map(staleness).reduce(f64::max).into_iter().collect());
+    let dropped: u64 = harvest.dropped.values().sum();
+    metrics.insert("prompts/dropped".into(), dropped as f64);
+    metrics.insert("prompts/trained".into(), harvest.trained as f64);
 }

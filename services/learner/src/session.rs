@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use joust_core::{
-    Example, Manifest, ModelRef, ModelSet, Outcome, Progress, RecordId, Shutdown, Target, decode, encode, failpoint,
+    Example, Manifest, ModelRef, ModelSet, Outcome, Progress, RecordId, Shutdown, decode, encode, failpoint,
 };
 use joust_engine::{Published, Snapshot};
 use joust_model::{Adapter, Weights};
 use joust_queue::{AssignedStep, Fence, Lease, Queue, StepManifest, Topic};
 use joust_train::{Checkpoint, StepMetrics, list, prune};
 use tokio::{sync::mpsc::Receiver, time::Instant};
+use tracing::Instrument;
 
 use crate::{
     Asked, Config, Error, Reference, Result, StepReport,
@@ -18,7 +19,7 @@ use crate::{
     collect::Collector,
     learners::Running,
     ledger::{Best, Ledger, State},
-    observe::Observer,
+    observe::{Observer, outcome_metrics},
     outlet::{Outlet, Part},
     plan::{Harvest, ReplayPool, harvest, manifest},
     rank::Kept,
@@ -135,7 +136,9 @@ impl<'a> Session<'a> {
             let plan: Manifest = decode("manifest", &assigned.manifest.body)?;
             let harvest = harvest(&outcomes, self.config.version(plan.step), &self.config);
             tracing::info!(step = plan.step, "replaying a step that was assigned before the crash");
-            if let Some(ended) = self.train(plan, harvest, &outcomes, true).await? {
+            let traces = assigned.items.iter().filter_map(|item| item.trace.as_deref());
+            let span = joust_telemetry::step(self.config.run.as_str(), plan.step, traces);
+            if let Some(ended) = self.train(plan, harvest, &outcomes, true).instrument(span).await? {
                 return Ok(Some(ended));
             }
         }
@@ -161,14 +164,17 @@ impl<'a> Session<'a> {
             };
             let Some(collected) = collected else { return self.end(Ended::Stopped).await };
             self.waited_s = began.elapsed().as_secs_f64();
-            let (leases, outcomes): (Vec<Lease>, Vec<Outcome>) = collected.into_iter().unzip();
+            let (leases, outcomes, traces): (Vec<Lease>, Vec<Outcome>, Vec<Option<String>>) =
+                collected.into_iter().collect();
+            let span =
+                joust_telemetry::step(self.config.run.as_str(), step, traces.iter().flatten().map(String::as_str));
             let harvest = harvest(&outcomes, self.config.version(step), &self.config);
             let plan = manifest(&self.config, step, &harvest.examples, &self.pool)?;
             failpoint::pass("learner_before_assign");
             let durable = StepManifest { step, body: encode(&plan) };
             self.around.queue.assign(&self.topic, leases, durable, self.fence).await?;
             failpoint::pass("learner_after_assign");
-            if let Some(ended) = self.train(plan, harvest, &outcomes, false).await? {
+            if let Some(ended) = self.train(plan, harvest, &outcomes, false).instrument(span).await? {
                 return self.end(ended).await;
             }
             self.tell_progress();
@@ -212,6 +218,7 @@ impl<'a> Session<'a> {
         self.told.clone_from(&metrics);
         let report = StepReport { manifest: plan, metrics, dropped: harvest.dropped, ledger, recovered };
         self.around.observer.step(report).await?;
+        joust_telemetry::instruments::step_trained(self.config.run.as_str(), began.elapsed());
         if self.config.stop.max_kl > 0.0 && kl > self.config.stop.max_kl {
             return Ok(Some(Ended::MaxKl));
         }
@@ -469,28 +476,4 @@ async fn recover(
 
 fn decode_all(assigned: &AssignedStep) -> Result<Vec<Outcome>> {
     assigned.items.iter().map(|item| Ok(decode("outcome", &item.body)?)).collect()
-}
-
-/// Adds what the outcomes tell about the step, under TRL's names where it has one.
-fn outcome_metrics(metrics: &mut StepMetrics, outcomes: &[Outcome], harvest: &Harvest, version: u64) {
-    let mut mean = |name: &str, values: Vec<f64>| {
-        if !values.is_empty() {
-            metrics.insert(name.to_owned(), values.iter().sum::<f64>() / values.len() as f64);
-        }
-    };
-    let margin = |example: &Example| match (&example.target, example.answers.as_slice()) {
-        (Target::Pair { .. }, [chosen, rejected]) => Some(chosen.score? - rejected.score?),
-        _ => None,
-    };
-    mean("objective/scores", outcomes.iter().flat_map(|outcome| outcome.scores.iter().copied()).collect());
-    mean("objective/scores_margin", harvest.examples.iter().filter_map(margin).collect());
-    let answered = || outcomes.iter().filter(|outcome| outcome.mean_tokens > 0.0);
-    mean("val/contain_eos_token", answered().map(|outcome| outcome.eos_share).collect());
-    mean("completions/mean_length", answered().map(|outcome| outcome.mean_tokens).collect());
-    let staleness = |example: &Example| version.saturating_sub(example.policy_version) as f64;
-    mean("staleness/mean", harvest.examples.iter().map(staleness).collect());
-    mean("staleness/max", harvest.examples.iter().map(staleness).reduce(f64::max).into_iter().collect());
-    let dropped: u64 = harvest.dropped.values().sum();
-    metrics.insert("prompts/dropped".into(), dropped as f64);
-    metrics.insert("prompts/trained".into(), harvest.trained as f64);
 }

@@ -5,6 +5,7 @@
 mod annotate;
 mod answer;
 mod error;
+mod observe;
 mod revise;
 pub mod server;
 
@@ -14,6 +15,7 @@ use joust_core::{Player, PromptTask, Purpose, RecordId, Release, Rollout, RunId,
 use joust_data::Tokenizer;
 use joust_engine::{Engine, ModelStore, Published, SamplingParams};
 use joust_queue::{Consumer, Done, Item, Lease, Leased, Queue, Topic, holding, unpack};
+use joust_telemetry::Work;
 
 pub use annotate::{Annotate, AnnotateBy};
 pub use answer::{Ask, Models, answer};
@@ -100,13 +102,15 @@ async fn serve(config: &Config, deps: &Deps, leased: Vec<Leased>) -> Result<()> 
     if !refused.is_empty() {
         deps.queue.commit(refused, Vec::new()).await?;
     }
-    let (leases, tasks): (Vec<Lease>, Vec<PromptTask>) = known.into_iter().unzip();
+    let (leases, tasks, traces): (Vec<Lease>, Vec<PromptTask>, Vec<Option<String>>) = known.into_iter().collect();
     if tasks.is_empty() {
         return Ok(());
     }
+    let works: Vec<Work> = traces.iter().map(|trace| Work::rollout(config.run.as_str(), trace.as_deref())).collect();
     let rollouts = holding(&*deps.queue, &leases, answered(config, deps, &tasks)).await??;
     let topic = Topic::rollouts(&config.run);
-    let next = rollouts.iter().map(|rollout| (topic.clone(), item(rollout))).collect();
+    rollouts.iter().zip(&works).for_each(|(rollout, work)| observe::rollout(config.run.as_str(), rollout, work));
+    let next = rollouts.iter().zip(&works).map(|(rollout, work)| (topic.clone(), item(rollout, work))).collect();
     let done = leases.into_iter().map(|lease| (lease, Done::Moved)).collect();
     failpoint::pass("rollout_before_commit");
     deps.queue.commit_when_room(done, next, ROOM).await?;
@@ -156,6 +160,6 @@ pub(crate) fn rollout_of(task: &PromptTask, prompt_ids: Vec<u32>, completions: V
     Rollout { schema: SCHEMA, id, task: task.clone(), prompt_ids, completions }
 }
 
-fn item(rollout: &Rollout) -> Item {
-    Item { id: rollout.id, body: encode(rollout), trace: None }
+fn item(rollout: &Rollout, work: &Work) -> Item {
+    Item { id: rollout.id, body: encode(rollout), trace: work.traceparent() }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use joust_core::RunId;
 
-use super::{Bench, CAPACITY, item, items, items_of};
-use crate::{Done, Error, PutReport, Topic};
+use super::{Bench, CAPACITY, LEASE, item, items, items_of};
+use crate::{Done, Error, Item, PutReport, Topic};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -34,6 +34,32 @@ pub(super) async fn order_is_kept(bench: &Bench) {
     let retry = (first[1].lease.clone(), Done::Retry("again".into()));
     bench.queue.commit(vec![retry], Vec::new()).await.expect("a commit");
     assert_eq!(items_of(&bench.take(&bench.prompts, 9).await), items([3, 1]), "a retried item returns to its place");
+}
+
+pub(super) async fn a_trace_context_stays_beside_its_record(bench: &Bench) {
+    let traced = |number, trace: &str| Item { trace: Some(trace.into()), ..item(number) };
+    let (prompt, pair) = ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-1-2-01");
+    bench.queue.put(&bench.prompts, vec![traced(1, prompt)]).await.expect("a put");
+    bench.queue.put(&bench.prompts, vec![traced(1, "another")]).await.expect("a put");
+    let taken = bench.take(&bench.prompts, 1).await;
+    assert_eq!(taken[0].item, traced(1, prompt), "a duplicate changes nothing");
+    bench
+        .queue
+        .commit(vec![(taken[0].lease.clone(), Done::Retry("again".into()))], Vec::new())
+        .await
+        .expect("a commit");
+    bench.clock.advance(LEASE);
+    let taken = bench.take(&bench.prompts, 1).await;
+    assert_eq!(taken[0].item.trace.as_deref(), Some(prompt), "delivered again");
+    bench.clock.advance(LEASE * 2);
+    let taken = bench.take(&bench.prompts, 1).await;
+    assert_eq!(taken[0].item.trace.as_deref(), Some(prompt), "recovered");
+    let done = vec![(taken[0].lease.clone(), Done::Moved)];
+    let next = vec![(bench.pairs.clone(), traced(2, pair)), (bench.pairs.clone(), Item { trace: None, ..item(4) })];
+    bench.queue.commit(done, next).await.expect("a commit");
+    let taken = bench.take(&bench.pairs, 2).await;
+    let traces: Vec<Option<&str>> = taken.iter().map(|leased| leased.item.trace.as_deref()).collect();
+    assert_eq!(traces, [Some(pair), None], "outputs have their own, or none");
 }
 
 pub(super) async fn topics_and_runs_are_apart(bench: &Bench) {

@@ -38,6 +38,7 @@ pub async fn all(open: Open<'_>) {
     lines::a_taker_is_woken_by_a_put(&fresh()).await;
     lines::a_taker_gives_up_at_its_deadline(&fresh()).await;
     lines::a_dropped_take_gives_back(&fresh()).await;
+    lines::a_trace_context_stays_beside_its_record(&fresh()).await;
     leases::a_lease_runs_out_and_is_recovered(&fresh()).await;
     leases::a_taker_is_woken_by_an_expiry(&fresh()).await;
     leases::a_late_holder_may_finish_what_nobody_took(&fresh()).await;

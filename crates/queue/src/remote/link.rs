@@ -28,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(1);
 /// Times that a script is loaded for one call: a server may be started anew between the two.
 const LOADS: usize = 5;
+/// Pause before a server that reads its files is asked again.
+const LOADING: Duration = Duration::from_millis(50);
 /// Most bytes of items in one call, well below what a server buffers of a client (1 GiB).
 const LIMIT_BYTES: usize = 512 << 20;
 
@@ -47,7 +49,7 @@ pub async fn open_redis(
     config.check()?;
     let link = Link::open(config)?;
     if !config.allow_unsafe {
-        server::check(&link.server, &link.info().await?)?;
+        server::check(&link.server, &link.loaded().await?)?;
     }
     Ok(Arc::new(Remote { link: Arc::new(link), settings: Arc::new(settings), clock }))
 }
@@ -134,6 +136,23 @@ impl Link {
         let answers = self.run(&Pipeline::new().add_command(cmd("INFO")).to_owned()).await?;
         let text = answers.first().and_then(|value| redis::from_redis_value_ref(value).ok());
         text.ok_or_else(|| self.broken("its answer to INFO is no text".into()))
+    }
+
+    /// Asks what the server is, once it has read its files: until then it does not say whether it keeps one.
+    async fn loaded(&self) -> Result<String> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let info = self.info().await?;
+            if !info.contains("\nloading:1") {
+                return Ok(info);
+            }
+            if Instant::now() >= deadline {
+                return Err(
+                    self.broken(format!("it has not read its files within {:?}; wait until it has", self.patience))
+                );
+            }
+            tokio::time::sleep(LOADING).await;
+        }
     }
 
     /// Sends commands until they are answered; `make` makes those of one try, and says whether they are a transaction.

@@ -12,12 +12,12 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
-use joust_config::{Deployment, DeviceKind, LogFormat, load};
+use joust_config::{Deployment, DeviceKind, load};
 use joust_core::Shutdown;
 use joust_queue::Queue;
 use joust_rpc::{
     Caller, ServerConfig, Services,
-    deploy::{client_config, server_config, stop_on_signal},
+    deploy::{client_config, server_config, stop_on_signal, telemetry},
 };
 use tokio::net::TcpListener;
 
@@ -91,10 +91,12 @@ pub fn main_of(role: Role) -> ExitCode {
 
 fn start(role: Role, args: &Args) -> anyhow::Result<()> {
     let deployment = load::<Deployment>(&args.deployment, &args.overrides)?.run;
-    let _guard = joust_telemetry::init(match deployment.telemetry.log_format {
-        LogFormat::Text => joust_telemetry::LogFormat::Plain,
-        LogFormat::Json => joust_telemetry::LogFormat::Json,
-    })?;
+    let service = match role {
+        Role::Rollout => "joust-rollout",
+        Role::Judge => "joust-judge",
+        Role::Learner => "joust-learner",
+    };
+    let _guard = joust_telemetry::init(telemetry(&deployment, service, Some(&args.name)))?;
     let index = deployment.device.indices.first().map_or(0, |index| *index as usize);
     device::choose(match deployment.device.kind {
         DeviceKind::Auto => device::Choice::Auto,

@@ -32,6 +32,9 @@ pub struct Cluster {
     pub ca: PathBuf,
     /// The token to call with.
     pub token_file: PathBuf,
+    /// Certificate and key to call with, where the services take nobody without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<(PathBuf, PathBuf)>,
     /// The process that keeps it up; 0 where that is not this machine's affair.
     #[serde(default)]
     pub pid: u32,
@@ -46,7 +49,8 @@ impl Cluster {
     /// # Errors
     /// A file that is missing or is none of this.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
+        let hint = || format!("no cluster is up there: {} cannot be read; start one with `joust up`", path.display());
+        let text = std::fs::read(path).with_context(hint)?;
         let found: Self =
             serde_json::from_slice(&text).with_context(|| format!("{} names no cluster", path.display()))?;
         Ok(Self { folder: path.parent().unwrap_or(Path::new(".")).to_owned(), ..found })
@@ -76,7 +80,8 @@ impl Cluster {
     /// An address that is none.
     pub fn client(&self) -> anyhow::Result<ClientConfig> {
         let config = ClientConfig::new(self.coordinator.parse()?);
-        let tls = config.address.is_tls().then(|| ClientTls { ca: self.ca.clone(), identity: None, server_name: None });
+        let identity = self.identity.clone();
+        let tls = config.address.is_tls().then(|| ClientTls { ca: self.ca.clone(), identity, server_name: None });
         Ok(ClientConfig { tls, token_file: Some(self.token_file.clone()), ..config })
     }
 }

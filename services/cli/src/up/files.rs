@@ -51,6 +51,7 @@ impl Layout {
             coordinator: format!("https://127.0.0.1:{}", self.coordinator_port),
             ca: self.folder.join("certs/ca.pem"),
             token_file: self.folder.join("tokens/admin"),
+            identity: None,
             pid: std::process::id(),
             folder: self.folder.clone(),
         };

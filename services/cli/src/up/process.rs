@@ -166,7 +166,10 @@ pub(super) fn end_left(folder: &Path) -> anyhow::Result<()> {
 fn is_ours(pid: u32, folder: &Path) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let line = String::from_utf8_lossy(&line).into_owned();
-    line.contains("joust-") && line.contains(&folder.display().to_string()) || line.starts_with("redis-server")
+    // Redis names itself by its port instead, so it is known by where it works.
+    let works_there = || fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+    let is_joust = line.contains("joust-") && line.contains(&folder.display().to_string());
+    is_joust || (line.starts_with("redis-server") && works_there())
 }
 
 /// Returns whether a process is there and has not ended.
