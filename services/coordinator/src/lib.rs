@@ -5,6 +5,7 @@
 
 pub mod cluster;
 mod deploy;
+mod depth;
 mod error;
 mod events;
 mod feed;
@@ -19,6 +20,7 @@ mod submit;
 mod wire;
 
 pub use deploy::open_queue;
+pub use depth::watch_depth;
 pub use error::{Error, Result};
 pub use events::{Told, What};
 pub use feed::{Feed, FeedDeps, PromptSource, feed};

@@ -23,6 +23,7 @@ use crate::{
     roots::Roots,
     server::Server,
     store::Store,
+    watch_depth,
 };
 
 /// How often leases are looked at.
@@ -211,6 +212,7 @@ impl Core {
             let (progress, watching) = watch::channel(wanted);
             let stop = Shutdown::default();
             tokio::spawn(feeding(self.clone(), run.clone(), watching, stop.clone()));
+            tokio::spawn(watch_depth(run.id.clone(), self.queue.clone(), stop.clone()));
             feeders.insert(run.id.clone(), Feeder { hash: run.hash.clone(), progress, stop });
         }
     }
