@@ -8,7 +8,7 @@ VENV := $(CURDIR)/.venv
 CUDA_TARGET_DIR ?= $(CARGO_TARGET_DIR)/cuda
 CUDA := --config .cargo/cuda.toml --target-dir $(CUDA_TARGET_DIR) --features joust/cuda,joust-torch/cuda
 
-.PHONY: help setup libtorch build build-cuda demo demo-smoke test test-kills test-rank-kills chaos cycle lint bench docs venv clean
+.PHONY: help setup libtorch build build-cuda demo demo-smoke test test-kills test-rank-kills chaos fuzz cycle lint bench docs venv clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ test-rank-kills: build ## Kill ranks of a learner of four 20 times and compare t
 
 chaos: build ## Kill each role of a cluster 8 times (Redis 5) and cut each edge for 10 s; prints the tables
 	@JOUST_CHAOS=8 cargo test --quiet --workspace --test cluster -- --nocapture --test-threads 1
+
+fuzz: build ## Send 10 000 random and mutated messages to each RPC of a cluster
+	@JOUST_FUZZ=10000 cargo test --quiet --workspace --test cluster -- --nocapture fuzz
 
 lint: libtorch ## Formatting, clippy, documentation with warnings denied, and buf on the proto files
 	@cargo fmt --all --check

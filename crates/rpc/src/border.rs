@@ -211,7 +211,7 @@ impl State {
         let Ok(response) = tokio::time::timeout(limit, inner.call(request)).await else {
             return Ok(expired(limit).into_http());
         };
-        let response = response?;
+        let response = blamed(response?);
         if !long {
             // A unary answer is whole when it begins; what it still takes is the network's.
             return Ok(response);
@@ -230,6 +230,20 @@ impl State {
             }
         });
         Ok(response.map(|body| Body::new(Guarded::new(body, end, permit))))
+    }
+}
+
+/// Tells the caller that its message does not decode; tonic calls that an internal error, which would be ours.
+fn blamed(response: Response<Body>) -> Response<Body> {
+    const UNDECODED: &str = "failed to decode Protobuf message";
+    let status = Status::from_header_map(response.headers());
+    match status.filter(|status| status.code() == Code::Internal && status.message().starts_with(UNDECODED)) {
+        Some(status) => {
+            let message =
+                format!("the request does not decode: {}; use the proto files of this version", status.message());
+            Status::from(Failure::new(Reason::InvalidField, message)).into_http()
+        }
+        None => response,
     }
 }
 

@@ -131,16 +131,22 @@ impl Cluster {
         told
     }
 
-    /// Sets up calls to the coordinator.
-    pub fn client(&self) -> CoordinatorServiceClient<Caller> {
-        let address = Address::read(&self.folder.join("cluster.json")).expect("the cluster's file");
-        coordinator_client(self.caller(&address.coordinator))
+    /// Returns the coordinator's URL.
+    pub fn address(&self) -> String {
+        Address::read(&self.folder.join("cluster.json")).expect("the cluster's file").coordinator
     }
 
-    /// Sets up calls to an address, with a user's rights.
+    /// Sets up calls to the coordinator.
+    pub fn client(&self) -> CoordinatorServiceClient<Caller> {
+        coordinator_client(self.caller(&self.address()))
+    }
+
+    /// Sets up calls to an address, with an administrator's rights and the certificate of a worker.
     pub fn caller(&self, address: &str) -> Caller {
         let cluster = Address::read(&self.folder.join("cluster.json")).expect("the cluster's file");
-        let cluster = Address { coordinator: address.into(), ..cluster };
+        let certificate = |name: &str| self.folder.join("certs").join(name);
+        let identity = Some((certificate("client.pem"), certificate("client.key")));
+        let cluster = Address { coordinator: address.into(), identity, ..cluster };
         Caller::new(cluster.client().expect("an address")).expect("a caller")
     }
 }
