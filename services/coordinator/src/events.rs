@@ -22,6 +22,9 @@ pub struct Told {
     pub at_ms: u64,
     /// What.
     pub what: What,
+    /// Which start of a learner told it, and its place among what that told; `None` for what the coordinator knows itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<(String, u64)>,
 }
 
 /// What can happen in a run.
@@ -97,7 +100,12 @@ impl EventLog {
         let mut told = self.told.lock();
         let mut line = serde_json::to_vec(&event).expect("events hold only plain data");
         line.push(b'\n');
-        told.1.write_all(&line).map_err(io("write", "the run's events"))?;
+        let whole = told.1.metadata().map_err(io("look at", "the run's events"))?.len();
+        if let Err(error) = told.1.write_all(&line) {
+            // Half a line would take the next one with it.
+            let _ = told.1.set_len(whole);
+            return Err(io("write", "the run's events")(error));
+        }
         told.0.push(event);
         self.count.send_replace(told.0.len());
         Ok(())
@@ -106,6 +114,11 @@ impl EventLog {
     /// Returns the events behind a position, and wakes with the count of those that are there.
     pub(crate) fn after(&self, position: usize) -> Vec<Told> {
         self.told.lock().0.iter().skip(position).cloned().collect()
+    }
+
+    /// Returns the place of the last event that each start of a learner told.
+    pub(crate) fn heard(&self) -> BTreeMap<String, u64> {
+        self.told.lock().0.iter().filter_map(|told| told.by.clone()).collect()
     }
 
     /// Returns the number of events as it grows.
@@ -127,7 +140,7 @@ mod tests {
     use super::*;
 
     fn state(name: &str) -> Told {
-        Told { at_ms: 1, what: What::State { state: name.into(), reason: String::new() } }
+        Told { at_ms: 1, what: What::State { state: name.into(), reason: String::new() }, by: None }
     }
 
     #[test]

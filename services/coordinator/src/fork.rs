@@ -1,8 +1,9 @@
 //! Runs that go on from a checkpoint of another run.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use joust_proto::{Error, Failure, Reason, coordinator::v1 as wire};
@@ -31,15 +32,39 @@ pub(crate) fn forked(core: &Core, source: &Run, request: &wire::ForkRunRequest) 
             format!("the checkpoint covers {steps} steps, the run would have {}: set learner.steps", new.release.steps);
         return Err(submit::refused("overrides", &text));
     }
-    let (folder, staging) = (core.runs.join(new.id.as_str()), core.runs.join(format!(".{}.fork", new.id)));
+    let folder = core.runs.join(new.id.as_str());
+    if made_by(&folder, &new.key) {
+        return Ok(new); // the coordinator was killed before it entered the run
+    }
+    // Of this call alone: the same call may come again while this one copies.
+    let staging = core.runs.join(format!(".{}.{}.fork", new.id, now_ns()));
     if folder.exists() {
         let text = format!("there is a folder {} already; choose another name", folder.display());
         return Err(Failure::new(Reason::RunExists, text));
     }
-    fill(&staging, &checkpoint, source).and_then(|()| fs::rename(&staging, &folder)).map_err(|error| {
-        broken(format!("checkpoint {} cannot be copied to {}: {error}", checkpoint.display(), folder.display()))
-    })?;
+    let filled = fill(&staging, &checkpoint, (source, &new.key)).and_then(|()| fs::rename(&staging, &folder));
+    if let Err(error) = filled {
+        // What is left of the try is in nobody's way but its own.
+        let _ = fs::remove_dir_all(&staging);
+        if error.kind() == std::io::ErrorKind::NotFound {
+            let text = format!("checkpoint {} was removed meanwhile for newer ones; ask again", checkpoint.display());
+            return Err(Failure::new(Reason::NotReady, text));
+        }
+        let text = format!("checkpoint {} cannot be copied to {}: {error}", checkpoint.display(), folder.display());
+        return Err(broken(text));
+    }
     Ok(new)
+}
+
+/// Returns whether a folder was filled by the call of this key.
+fn made_by(folder: &Path, key: &str) -> bool {
+    let told = fs::read(folder.join(FORK)).ok();
+    let told: Option<serde_json::Value> = told.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    told.is_some_and(|told| told["key"] == key && !folder.join("run.json").exists())
+}
+
+fn now_ns() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos())
 }
 
 /// Finds a checkpoint of a run by name, the newest without one; returns its folder and the steps that it covers.
@@ -68,10 +93,7 @@ fn checkpoint(source: &Run, wanted: &str) -> Result<(PathBuf, u64), Failure> {
     known.map(|(steps, path)| (path.clone(), *steps)).ok_or_else(missing)
 }
 
-fn fill(staging: &Path, checkpoint: &Path, source: &Run) -> std::io::Result<()> {
-    if staging.exists() {
-        fs::remove_dir_all(staging)?;
-    }
+fn fill(staging: &Path, checkpoint: &Path, (source, key): (&Run, &str)) -> std::io::Result<()> {
     let name = checkpoint.file_name().unwrap_or_default();
     let target = staging.join("checkpoints").join(name);
     fs::create_dir_all(&target)?;
@@ -81,6 +103,16 @@ fn fill(staging: &Path, checkpoint: &Path, source: &Run) -> std::io::Result<()> 
         // Nobody writes into a checkpoint; where the file system knows no links it is copied.
         fs::hard_link(entry.path(), &to).or_else(|_| fs::copy(entry.path(), &to).map(drop))?;
     }
-    let from = json!({ "run": source.id.to_string(), "checkpoint": name.to_string_lossy() });
-    fs::write(staging.join(FORK), from.to_string())
+    // Its learner may have begun to remove it meanwhile.
+    fs::metadata(target.join(WHOLE))?;
+    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(target.join("manifest.json"))?)?;
+    for shard in manifest["shards"].as_array().into_iter().flatten() {
+        fs::metadata(target.join(shard["file"].as_str().unwrap_or_default()))?;
+    }
+    let from = json!({ "run": source.id.to_string(), "checkpoint": name.to_string_lossy(), "key": key });
+    fs::write(staging.join(FORK), from.to_string())?;
+    for folder in [target.as_path(), &staging.join("checkpoints"), staging] {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }

@@ -106,8 +106,9 @@ impl CoordinatorService for Server {
         let id = run_id("run_id", &request.run_id)?;
         let log = self.0.events(&id)?;
         let position = request.after_position as usize;
-        if position > log.after(0).len() {
-            let text = format!("after_position is {position}, the run has {} events", log.after(0).len());
+        let count = *log.watch().borrow();
+        if position > count {
+            let text = format!("after_position is {position}, the run has {count} events");
             return Err(Failure::new(Reason::OutOfRange, text).into());
         }
         let (sender, receiver) = tokio::sync::mpsc::channel(BACKLOG);
@@ -153,7 +154,17 @@ impl CoordinatorService for Server {
                 let run = Some(say::run(&run, true));
                 return Ok(Response::new(wire::UpdateRunResponse { effective_step, run }));
             }
-            tokio::time::sleep(SOON).await;
+            if run.end.is_some() {
+                let text = format!("run {id} ended before a step had the new settings: {}", run.reason());
+                return Err(Failure::new(Reason::WrongState, text).into());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(SOON) => {}
+                () = self.0.closing.wait() => {
+                    let text = "the coordinator stops; the new settings are kept, and hold when the run goes on";
+                    return Err(Failure::new(Reason::Draining, text).into());
+                }
+            }
         }
     }
 

@@ -118,9 +118,15 @@ impl Core {
     fn open(config: &Config, queue: Arc<dyn Queue>) -> Result<Arc<Self>> {
         let store = Store::open(&config.state)?;
         let kept = store.runs()?;
-        let logs = kept.iter().map(|run| Ok((run.id.clone(), store.events(&run.id)?))).collect::<Result<_>>()?;
+        let logs: BTreeMap<RunId, EventLog> =
+            kept.iter().map(|run| Ok((run.id.clone(), store.events(&run.id)?))).collect::<Result<_>>()?;
+        let of = |(id, log): (&RunId, &EventLog)| {
+            let id = id.clone();
+            log.heard().into_iter().map(move |(start, sequence)| ((id.clone(), start), sequence))
+        };
+        let heard: HashMap<(RunId, String), u64> = logs.iter().flat_map(of).collect();
         let cluster = Cluster::restored(kept.clone(), now_ms());
-        let (feeders, heard) = (BTreeMap::new(), HashMap::new());
+        let feeders = BTreeMap::new();
         Ok(Arc::new(Self {
             queue,
             roots: Roots::new(&config.roots),
@@ -156,17 +162,18 @@ impl Core {
         let Some(start) = state.cluster.member(worker).map(|member| member.start.clone()) else { return Ok(()) };
         let held =
             state.cluster.run(id).is_ok_and(|run| run.learner.as_ref().is_some_and(|held| held.worker == worker));
-        let heard = state.heard.entry((id.clone(), start)).or_default();
-        if !held || sequence <= *heard {
+        let key = (id.clone(), start);
+        if !held || sequence <= state.heard.get(&key).copied().unwrap_or_default() {
             return Ok(());
         }
-        *heard = sequence;
         if let What::Models(set) = &what {
             // A run that has ended meanwhile keeps what it had.
             let _ = state.cluster.apply(now_ms(), Event::Published(id.clone(), set.clone()));
         }
-        let told = Told { at_ms: now_ms(), what };
-        state.logs.get(id).map_or(Ok(()), |log| log.add(told)).map_err(broken)
+        let told = Told { at_ms: now_ms(), what, by: Some((key.1.clone(), sequence)) };
+        state.logs.get(id).map_or(Ok(()), |log| log.add(told)).map_err(broken)?;
+        state.heard.insert(key, sequence);
+        Ok(())
     }
 
     /// Makes durable, tells and feeds what the cluster has become.
@@ -185,7 +192,7 @@ impl Core {
             let now = (run.state().name().to_owned(), run.reason());
             if log.last_state().as_ref() != Some(&now) {
                 let what = What::State { state: now.0, reason: now.1 };
-                log.add(Told { at_ms: now_ms(), what }).map_err(broken)?;
+                log.add(Told { at_ms: now_ms(), what, by: None }).map_err(broken)?;
             }
             self.feed(&mut state.feeders, run);
         }

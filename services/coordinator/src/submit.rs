@@ -13,6 +13,7 @@ use joust_proto::{
 use serde_json::Value;
 
 use crate::{
+    FORK,
     cluster::{NewRun, NewSettings, Run},
     prompts,
     service::{Core, broken, resolved},
@@ -20,8 +21,9 @@ use crate::{
 
 /// Sections of a run file that may change while the run lives.
 const FREE: [&str; 4] = ["eval", "learner", "loss", "sampling"];
-/// Keys of them that may not: what is under way was made by them.
-const HELD: [&str; 3] = ["learner.iteration_steps", "learner.prompts_per_step", "sampling.players"];
+/// Keys of them that may not: what is under way, or in a checkpoint, was made by them.
+const HELD: [&str; 5] =
+    ["learner.iteration_steps", "learner.optimizer", "learner.prompts_per_step", "loss.name", "sampling.players"];
 
 /// A run file whose inputs are there, below the roots.
 struct Checked {
@@ -93,6 +95,13 @@ pub(crate) fn submitted(core: &Core, request: &wire::CreateRunRequest) -> Result
     let folder = core.roots.find("folder", Path::new(&request.folder))?;
     let id = if request.run_id.is_empty() { None } else { Some(run_id("run_id", &request.run_id)?) };
     let made = checked(core, (&request.run_toml, &folder), &request.overrides, id.as_ref())?;
+    let (name, output) = (&made.resolved.run.name, &made.resolved.run.output.dir);
+    if core.read(|cluster| cluster.run(name).is_err())
+        && ["run.json", FORK].iter().any(|file| output.join(file).exists())
+    {
+        let text = format!("{} holds a run that this coordinator does not know; choose another name", output.display());
+        return Err(Failure::new(Reason::RunExists, text));
+    }
     Ok(made.new_run((request.by_hand, key), None))
 }
 
@@ -114,11 +123,7 @@ pub(crate) fn changed(core: &Core, run: &Run, changes: &[wire::Override]) -> Res
         let text = format!("{key} cannot change while run {} lives: fork the run with it", run.id);
         return Err(refused("overrides", &text));
     }
-    if made.steps < run.steps_done {
-        let text = format!("learner.steps = {} is below the {} steps that are done", made.steps, run.steps_done);
-        return Err(refused("overrides", &text));
-    }
-    Ok(NewSettings { toml: made.toml, hash: made.resolved.hash, steps: made.steps })
+    Ok(NewSettings { from: run.toml.clone(), toml: made.toml, hash: made.resolved.hash, steps: made.steps })
 }
 
 /// Returns the first key that differs and may not.

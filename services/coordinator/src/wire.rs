@@ -1,5 +1,7 @@
 //! Between the wire and what the coordinator knows.
 
+use std::collections::BTreeMap;
+
 use joust_core::{ModelSet, RunId};
 use joust_proto::{
     Error, Result,
@@ -85,6 +87,7 @@ pub(crate) fn progress(list: Vec<wire::WorkerProgress>) -> Result<Vec<(RunId, Wo
         let progress = WorkerProgress {
             generation: told.generation,
             recovered: told.recovered,
+            restored_steps: told.restored_steps,
             version: told.policy_version,
             steps_done: told.steps_done,
             ended: told.ended,
@@ -95,6 +98,11 @@ pub(crate) fn progress(list: Vec<wire::WorkerProgress>) -> Result<Vec<(RunId, Wo
     list.into_iter().map(one).collect()
 }
 
+/// Leaves out what JSON has no word for.
+fn finite(metrics: BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    metrics.into_iter().filter(|(_, value)| value.is_finite()).collect()
+}
+
 /// Parses what a learner tells; `None` for a kind that this version does not know.
 pub(crate) fn told(event: wire::LearnerEvent) -> Result<Option<(RunId, u64, What)>> {
     use wire::learner_event::Event as Kind;
@@ -103,12 +111,12 @@ pub(crate) fn told(event: wire::LearnerEvent) -> Result<Option<(RunId, u64, What
         None => return Ok(None),
         Some(Kind::Step(step)) => What::Step {
             step: step.step,
-            metrics: step.metrics.into_iter().collect(),
+            metrics: finite(step.metrics),
             dropped: step.dropped.into_iter().collect(),
             recovered: step.recovered,
         },
         Some(Kind::Evaluation(evaluation)) => {
-            What::Evaluation { steps_done: evaluation.steps_done, metrics: evaluation.metrics.into_iter().collect() }
+            What::Evaluation { steps_done: evaluation.steps_done, metrics: finite(evaluation.metrics) }
         }
         Some(Kind::Checkpoint(found)) => {
             What::Checkpoint { checkpoint: name("events.checkpoint", found.checkpoint)?, steps_done: found.steps_done }
@@ -182,6 +190,7 @@ pub(crate) fn member(member: &Member, runs: Vec<String>) -> wire::Member {
         failed: told.failed.clone(),
         generation: told.generation,
         recovered: told.recovered,
+        restored_steps: told.restored_steps,
         ..wire::WorkerProgress::default()
     };
     wire::Member {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use joust_core::{Example, ModelSet, Outcome, Purpose, RecordId, SCHEMA, Shutdown, encode};
 use joust_queue::{Consumer, Done, Item, Lease, Queue, StepManifest, Topic, unpack};
-use joust_train::{StepMetrics, list};
+use joust_train::StepMetrics;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 
@@ -125,7 +125,13 @@ impl Held {
             if !refused.is_empty() {
                 queue.commit(refused, Vec::new()).await?;
             }
-            self.examples.extend(outcomes.into_iter().map(|(lease, outcome, _)| (lease, outcome)));
+            for (lease, outcome, _) in outcomes {
+                // The same record again is held with its new lease: the one before ran out.
+                match self.examples.iter_mut().find(|held| held.1.id == outcome.id) {
+                    Some(held) => held.0 = lease,
+                    None => self.examples.push((lease, outcome)),
+                }
+            }
         }
         Ok(())
     }
@@ -149,9 +155,17 @@ impl Held {
         Ok(chosen)
     }
 
-    async fn renew(&self, queue: &dyn Queue) -> Result<()> {
+    async fn renew(&mut self, queue: &dyn Queue) -> Result<()> {
         let leases: Vec<Lease> = self.examples.iter().map(|(lease, _)| lease.clone()).collect();
-        Ok(queue.renew(&leases).await?)
+        match queue.renew(&leases).await {
+            Err(error @ joust_queue::Error::LeaseLost { .. }) => {
+                // A step took longer than a lease. What is still held comes back with what was lost.
+                tracing::warn!(%error, "examples are gathered anew");
+                self.examples.clear();
+                Ok(())
+            }
+            renewed => Ok(renewed?),
+        }
     }
 
     async fn give_back(&mut self, queue: &dyn Queue) -> Result<()> {
@@ -167,15 +181,18 @@ impl Session<'_> {
         requests: &mut mpsc::Receiver<Asked>,
         shutdown: &Shutdown,
     ) -> Result<(Ended, State)> {
-        self.recover_steps().await?;
+        if let Some(ended) = self.recover_steps().await? {
+            return self.end(ended).await;
+        }
         self.tell_progress();
         let mut held = Held { consumer: Consumer::new("learner-0"), examples: Vec::new() };
         let queue = self.around.queue.clone();
+        let mut renew = tokio::time::interval(queue.renew_every());
         loop {
             let asked = tokio::select! {
                 asked = requests.recv() => asked,
                 () = shutdown.wait() => None,
-                () = tokio::time::sleep(queue.renew_every()) => {
+                _ = renew.tick() => {
                     held.renew(&*queue).await?;
                     continue;
                 }
@@ -228,11 +245,8 @@ impl Session<'_> {
         if !self.config.ends_iteration(step) {
             return Err(Error::WithinIteration { step, steps: self.config.iteration_steps });
         }
+        self.checkpoint().await?;
         self.seal().await?;
-        if !list(&self.config.checkpoints).iter().any(|checkpoint| checkpoint.step == step) {
-            self.checkpoint().await?;
-            self.seal().await?;
-        }
         Ok(Saved { checkpoint: format!("checkpoint-{step}"), steps_done: step })
     }
 
@@ -243,6 +257,7 @@ impl Session<'_> {
         publish: bool,
     ) -> Result<(Stepped, Option<Ended>)> {
         let queue = self.around.queue.clone();
+        held.renew(&*queue).await?;
         held.fill(&*queue, &self.topic).await?;
         let chosen = held.choose(&ids, self.config.prompts_per_step as usize)?;
         if chosen.is_empty() {

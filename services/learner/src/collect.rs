@@ -36,6 +36,8 @@ impl Collector {
         shutdown: &Shutdown,
     ) -> Result<Option<Vec<Unpacked<Outcome>>>> {
         let mut idle = 0u32;
+        // What publishing, evaluating or a start of ranks took may have been longer than a lease.
+        self.renew().await?;
         while self.held.range(range.clone()).count() < (range.end - range.start) as usize {
             let leased = tokio::select! {
                 leased = self.queue.take(&self.topic, &self.consumer, 64, POLL) => leased?,
@@ -47,7 +49,9 @@ impl Collector {
             }
             let (outcomes, mut finished) = unpack::<Outcome>("outcome", leased);
             for (lease, outcome, trace) in outcomes {
-                if outcome.position < range.start || self.held.contains_key(&outcome.position) {
+                // The same record again is held with its new lease: the one before ran out.
+                let other = self.held.get(&outcome.position).is_some_and(|(_, held, _)| held.id != outcome.id);
+                if outcome.position < range.start || other {
                     // A dead letter that was put back after its prompt had been counted as dropped.
                     finished.push((lease, Done::Dropped("late".into())));
                 } else {
@@ -132,7 +136,7 @@ fn lost(topic: Topic, dead: &DeadLetter) -> Error {
 #[cfg(test)]
 mod tests {
     use joust_core::{Prompt, Purpose, RunId};
-    use joust_queue::{Settings, open_memory};
+    use joust_queue::{Settings, StepManifest, open_memory};
 
     use super::*;
 
@@ -179,6 +183,27 @@ mod tests {
         assert_eq!(step.len(), 1);
         let stats = queue.stats(&run).await.expect("stats");
         assert_eq!(stats.topics[&pairs.name].dropped.get("late"), Some(&1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_for_longer_than_its_lease_is_gathered_again() {
+        let run = RunId::new("r").expect("a name");
+        let pairs = Topic::pairs(&run);
+        let settings = Settings { lease: Duration::from_secs(6), ..Settings::default() };
+        let queue = open_memory(settings).expect("a queue");
+        let (mut collector, stop) = (Collector::new(queue.clone(), pairs.clone()), Shutdown::default());
+        queue.put(&pairs, vec![outcome(0, b"a"), outcome(1, b"a")]).await.expect("put");
+        let gathering = tokio::time::timeout(Duration::from_secs(1), collector.step(0..3, &stop));
+        assert!(gathering.await.is_err(), "one is missing");
+        tokio::time::advance(Duration::from_secs(7)).await; // a publish that takes longer than a lease
+        queue.put(&pairs, vec![outcome(2, b"a")]).await.expect("put");
+        let step = collector.step(0..3, &stop).await.expect("no error").expect("no stop");
+        let leases: Vec<Lease> = step.into_iter().map(|(lease, ..)| lease).collect();
+        let fence = queue.fence(&pairs).await.expect("a fence");
+        let manifest = StepManifest { step: 0, body: Vec::new() };
+        assert_eq!(leases.len(), 3);
+        queue.assign(&pairs, leases, manifest, fence).await.expect("the leases hold");
+        assert!(queue.stats(&run).await.expect("stats").topics[&pairs.name].dropped.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use joust_core::{ModelRef, ModelSet};
@@ -65,16 +66,20 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Takes a folder of its own; what an earlier process left in it is removed.
+    /// Takes a folder of its own below `folder`, which one worker has for itself; what is left there of earlier outlets is removed.
     ///
     /// # Errors
     /// [`Error::Outlet`] for a folder that cannot be used.
     pub fn open(folder: &Path) -> Result<Self> {
+        static OPENED: AtomicU64 = AtomicU64::new(0);
         if folder.exists() {
             fs::remove_dir_all(folder).map_err(failed(folder))?;
         }
-        fs::create_dir_all(folder).map_err(failed(folder))?;
-        Ok(Self { folder: folder.to_owned(), models: Mutex::default(), sets: watch::Sender::new(None) })
+        // An outlet that somebody still holds removes its own folder only.
+        let own = format!("{}-{}", std::process::id(), OPENED.fetch_add(1, Ordering::Relaxed));
+        let (parent, folder) = (folder, folder.join(own));
+        fs::create_dir_all(&folder).map_err(failed(parent))?;
+        Ok(Self { folder, models: Mutex::default(), sets: watch::Sender::new(None) })
     }
 
     /// Writes weights as `model.safetensors` and makes them fetchable.
@@ -137,6 +142,10 @@ impl Drop for Outlet {
     fn drop(&mut self) {
         // What nobody serves is only in the way; the next process empties it too.
         let _ = fs::remove_dir_all(&self.folder);
+        if let Some(parent) = self.folder.parent() {
+            // Fails where another outlet is in it.
+            let _ = fs::remove_dir(parent);
+        }
     }
 }
 
@@ -180,7 +189,7 @@ mod tests {
     #[test]
     fn models_are_whole_and_the_oldest_go() {
         let folder = tempfile::tempdir().expect("a folder");
-        let outlet = Outlet::open(folder.path()).expect("opened");
+        let outlet = Outlet::open(&folder.path().join("weights")).expect("opened");
         let weights = Weights([("a".to_owned(), Tensor::from_slice(&[1.0f32, 2.0]))].into_iter().collect());
         for version in 0..5 {
             outlet.put(Part::Policy, &id(version), &weights).expect("put");
@@ -196,8 +205,10 @@ mod tests {
         assert!(outlet.put_files(Part::Policy, &id(9), full).is_err());
         assert!(outlet.find(Part::Policy, Some(&id(9))).is_none());
         assert_eq!(
-            folder
-                .path()
+            header
+                .folder
+                .parent()
+                .expect("a parent")
                 .read_dir()
                 .expect("there")
                 .filter(|entry| {
@@ -207,5 +218,12 @@ mod tests {
                 .count(),
             KEPT
         );
+        // A later one has a place of its own, which the first takes nothing from.
+        let later = Outlet::open(&folder.path().join("weights")).expect("opened");
+        later.put(Part::Policy, &id(7), &weights).expect("put");
+        drop(outlet);
+        assert!(later.find(Part::Policy, None).expect("there").folder.join("model.safetensors").is_file());
+        drop(later);
+        assert!(!folder.path().join("weights").exists());
     }
 }

@@ -373,6 +373,9 @@ impl<'a> Session<'a> {
         let Some(Staged { staging, state }) = self.writing.take() else { return Ok(()) };
         let step = state.step;
         let written = self.learners.end_checkpoint().await?;
+        if step > 0 {
+            self.still_ours(step - 1).await?;
+        }
         Checkpoint::seal(&staging, step, written, &state)?;
         failpoint::pass("checkpoint_after_write");
         prune(&self.config.checkpoints, self.config.keep_checkpoints)?;

@@ -728,6 +728,9 @@ pub struct WorkerProgress {
     /// Whether the worker is ready for the run; a learner is when it has recovered what the one before left, and until then its steps are not believed.
     #[prost(bool, tag = "9")]
     pub recovered: bool,
+    /// Optimizer steps of the checkpoint that a learner of this generation began from; what it trains from there on has the settings of now.
+    #[prost(uint64, optional, tag = "10")]
+    pub restored_steps: ::core::option::Option<u64>,
 }
 /// Something that a learner tells about a run.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -288,7 +288,11 @@ pub fn latest<S: DeserializeOwned>(root: &Path, masters: &mut [(&str, &mut Maste
 /// [`Error::Io`] with the folder that cannot be removed.
 pub fn prune(root: &Path, keep: usize) -> Result<()> {
     for checkpoint in list(root).into_iter().skip(keep.max(1)) {
-        fs::remove_dir_all(&checkpoint.path).map_err(io("remove", &checkpoint.path))?;
+        match fs::remove_dir_all(&checkpoint.path) {
+            // Another learner of the run, which goes, may have removed it at the same time.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(io("remove", &checkpoint.path))?,
+        }
     }
     Ok(())
 }

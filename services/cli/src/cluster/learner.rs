@@ -179,6 +179,9 @@ struct Telling {
 #[async_trait]
 impl Observer for Telling {
     async fn resumed(&mut self, step: u64) -> joust_learner::Result<()> {
+        self.reporter.progress(&self.run, |told| {
+            told.restored_steps.get_or_insert(step);
+        });
         self.files.resumed(step).await
     }
 

@@ -76,6 +76,7 @@ async fn rollout_for(worker: Arc<Worker>, (engine, server): (Engine, Server), se
         tokio::spawn(joust_rollout::run(config, deps, served.stop.clone()))
     };
     tokio::pin!(sampling);
+    let mut assignment = served.assignment.clone();
     let ended = loop {
         tokio::select! {
             ended = &mut sampling => break ended,
@@ -83,9 +84,13 @@ async fn rollout_for(worker: Arc<Worker>, (engine, server): (Engine, Server), se
                 if let Err(error) = followed && error.downcast_ref::<NotYet>().is_none() {
                     tracing::warn!(run = %run.name, error = format!("{error:#}"), "the learner's models cannot be followed; trying again");
                 }
-                let address = served.assignment.borrow().learner_address.clone();
                 tokio::time::sleep(PAUSE).await;
-                follower.move_to(&worker, &address)?;
+                let address = served.assignment.borrow().learner_address.clone();
+                move_to(&mut follower, &worker, &address);
+            }
+            Ok(()) = assignment.changed() => {
+                let address = assignment.borrow_and_update().learner_address.clone();
+                move_to(&mut follower, &worker, &address);
             }
         }
     };
@@ -94,18 +99,29 @@ async fn rollout_for(worker: Arc<Worker>, (engine, server): (Engine, Server), se
     Ok(ended.context("sampling panicked")??)
 }
 
+/// Follows the learner of now; the models of before stay until it is followed.
+fn move_to(follower: &mut Follower, worker: &Worker, address: &str) {
+    if let Err(error) = follower.move_to(worker, address) {
+        tracing::warn!(address, error = format!("{error:#}"), "the learner cannot be called");
+    }
+}
+
 /// Fetches what the run began with, as soon as it has a learner; `None` when the run is left before.
 async fn first(worker: &Arc<Worker>, served: &Served) -> anyhow::Result<Option<Follower>> {
     let mut assignment = served.assignment.clone();
-    let address = tokio::select! {
-        found = assignment.wait_for(|assignment| !assignment.learner_address.is_empty()) => match found {
-            Ok(assignment) => assignment.learner_address.clone(),
-            Err(_) => return Ok(None),
-        },
-        () = served.stop.wait() => return Ok(None),
-    };
-    tokio::select! {
-        follower = Follower::open(worker, &served.resolved, &address) => follower.map(Some),
-        () = served.stop.wait() => Ok(None),
+    loop {
+        let address = tokio::select! {
+            found = assignment.wait_for(|assignment| !assignment.learner_address.is_empty()) => match found {
+                Ok(assignment) => assignment.learner_address.clone(),
+                Err(_) => return Ok(None),
+            },
+            () = served.stop.wait() => return Ok(None),
+        };
+        tokio::select! {
+            follower = Follower::open(worker, &served.resolved, &address) => return follower.map(Some),
+            // Another learner has the run now.
+            _ = assignment.wait_for(|now| now.learner_address != address) => {}
+            () = served.stop.wait() => return Ok(None),
+        }
     }
 }

@@ -71,6 +71,8 @@ pub async fn fetch(
         match transfer.go_on(client, what).await {
             Ok(()) => break,
             Err(error) if error.downcast_ref::<Replaced>().is_some() => return Err(error),
+            // One that serves the run no more does not say which weights it had: whoever asked for them asks the coordinator.
+            Err(error) if error.downcast_ref::<NotYet>().is_some() && what.2.is_some() => return Err(error),
             Err(error) if error.downcast_ref::<NotYet>().is_some() => {
                 tracing::debug!(run = %what.0, "the learner does not serve the run yet");
                 tokio::time::sleep(SOON).await;

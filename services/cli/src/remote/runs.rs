@@ -1,6 +1,6 @@
 //! `joust run submit | ls | watch | pause | resume | stop | set | fork | diff`.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use joust_config::{RunFile, load};
@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use super::{Client, connect, key, said, watch::watch};
 use crate::args::{ClusterRunCommand, SubmitArgs};
+
+/// How long a learner may take to open a run.
+const OPENING: Duration = Duration::from_secs(300);
 
 /// Runs one of the verbs.
 ///
@@ -49,6 +52,9 @@ pub async fn run(command: ClusterRunCommand) -> anyhow::Result<ExitCode> {
         ClusterRunCommand::Set(args) => {
             let overrides = args.changes.iter().map(change).collect();
             let request = wire::UpdateRunRequest { run_id: args.run, overrides, idempotency_key: key() };
+            let mut request = tonic::Request::new(request);
+            // The learner opens the run anew.
+            request.set_timeout(OPENING);
             let answer = connect(args.at.cluster.folder())?.update_run(request).await.map_err(said)?.into_inner();
             let run = answer.run.context("the coordinator sent no run")?;
             match args.at.json {

@@ -16,7 +16,7 @@ use joust_queue::sandbox::RedisServer;
 use joust_rpc::{Caller, sized::coordinator_client};
 
 /// Nothing that is waited for takes as long.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(150);
 /// Pause between two looks at other processes.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -165,9 +165,9 @@ impl Drop for Cluster {
         }
         if matches!(up.try_wait(), Ok(None)) {
             let _ = up.kill();
-            for pid in self.processes().into_values() {
-                signal("KILL", pid);
-            }
+            let text = fs::read(self.folder.join("processes.json")).unwrap_or_default();
+            let left: BTreeMap<String, u32> = serde_json::from_slice(&text).unwrap_or_default();
+            left.into_values().for_each(|pid| signal("KILL", pid));
         }
     }
 }
@@ -175,7 +175,7 @@ impl Drop for Cluster {
 /// Sets up `joust up`.
 fn up(folder: &Path, root: &Path, size: Size) -> Command {
     let mut up = Command::new(env!("CARGO_BIN_EXE_joust"));
-    up.args(["up", "--threads", "1", "--folder"]).arg(folder).arg("--root").arg(root);
+    up.env("JOUST_LOG", "warn").args(["up", "--threads", "1", "--folder"]).arg(folder).arg("--root").arg(root);
     for (flag, count) in [("--rollouts", size.rollouts), ("--judges", size.judges), ("--learners", size.learners)] {
         up.args([flag, &count.to_string()]);
     }

@@ -42,6 +42,8 @@ pub struct WorkerProgress {
     pub generation: u64,
     /// Whether a learner has recovered what the one before left.
     pub recovered: bool,
+    /// Optimizer steps of the checkpoint that a learner began from.
+    pub restored_steps: Option<u64>,
     /// Policy version that it uses.
     pub version: u64,
     /// Optimizer steps that are done.

@@ -77,7 +77,7 @@ impl Cluster {
             Event::Pause(id) => self.change(&id, |run| run.paused = true),
             Event::Resume(id) => self.change(&id, |run| run.paused = false),
             Event::Stop(id) => self.change(&id, |run| run.stopping = true),
-            Event::Change(id, settings) => self.change(&id, |run| run.change(settings)),
+            Event::Change(id, settings) => self.set(&id, settings),
             Event::Published(id, set) => self.change(&id, |run| run.models = Some(set)),
             Event::Register(registration) => self.register(now_ms, registration),
             Event::Heartbeat { worker, lease, progress, draining } => {
@@ -169,6 +169,21 @@ impl Cluster {
         }
         change(run);
         Ok(())
+    }
+
+    /// Gives a run other settings, unless it has moved on since they were checked.
+    fn set(&mut self, id: &RunId, settings: NewSettings) -> Result<(), Failure> {
+        let run = self.run(id)?;
+        if run.toml != settings.from {
+            let text = format!("the settings of run {id} were changed by another call meanwhile; ask again");
+            return Err(Failure::new(Reason::WrongState, text));
+        }
+        if settings.steps < run.steps_done {
+            let text =
+                format!("learner.steps = {} is below the {} steps that are done", settings.steps, run.steps_done);
+            return Err(Failure::new(Reason::InvalidField, text).of_field("overrides"));
+        }
+        self.change(id, |run| run.change(settings))
     }
 
     fn register(&mut self, now_ms: u64, registration: Registration) -> Result<(), Failure> {

@@ -70,6 +70,8 @@ pub struct NewRun {
 /// Other settings of a run, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewSettings {
+    /// The run file that they were made from.
+    pub from: String,
     /// The resolved run file, TOML, with absolute paths.
     pub toml: String,
     /// BLAKE3 of the resolved run file.
@@ -216,7 +218,7 @@ impl Run {
 
     /// Gives it other settings: its learner begins anew with them, behind the step under way.
     pub(super) fn change(&mut self, settings: NewSettings) {
-        let NewSettings { toml, hash, steps } = settings;
+        let NewSettings { toml, hash, steps, .. } = settings;
         if toml == self.toml {
             return;
         }
@@ -232,8 +234,10 @@ impl Run {
         if self.end.is_some() || told.generation != self.generation {
             return;
         }
+        if let Some(restored) = told.restored_steps {
+            self.settings_since.get_or_insert(restored);
+        }
         if told.recovered {
-            self.settings_since.get_or_insert(told.steps_done);
             self.progress = Some(Progress { steps_done: told.steps_done, version: told.version });
             self.steps_done = told.steps_done;
         }

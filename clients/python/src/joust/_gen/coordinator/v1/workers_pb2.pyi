@@ -52,7 +52,7 @@ class RegisterWorkerResponse(_message.Message):
     def __init__(self, lease: _Optional[int] = ..., lease_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., heartbeat_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ...) -> None: ...
 
 class WorkerProgress(_message.Message):
-    __slots__ = ("run_id", "policy_version", "steps_done", "in_flight", "finished", "ended", "failed", "generation", "recovered")
+    __slots__ = ("run_id", "policy_version", "steps_done", "in_flight", "finished", "ended", "failed", "generation", "recovered", "restored_steps")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     STEPS_DONE_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,7 @@ class WorkerProgress(_message.Message):
     FAILED_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     RECOVERED_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_STEPS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     policy_version: int
     steps_done: int
@@ -71,7 +72,8 @@ class WorkerProgress(_message.Message):
     failed: str
     generation: int
     recovered: bool
-    def __init__(self, run_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., steps_done: _Optional[int] = ..., in_flight: _Optional[int] = ..., finished: _Optional[int] = ..., ended: _Optional[str] = ..., failed: _Optional[str] = ..., generation: _Optional[int] = ..., recovered: _Optional[bool] = ...) -> None: ...
+    restored_steps: int
+    def __init__(self, run_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., steps_done: _Optional[int] = ..., in_flight: _Optional[int] = ..., finished: _Optional[int] = ..., ended: _Optional[str] = ..., failed: _Optional[str] = ..., generation: _Optional[int] = ..., recovered: _Optional[bool] = ..., restored_steps: _Optional[int] = ...) -> None: ...
 
 class LearnerEvent(_message.Message):
     __slots__ = ("run_id", "sequence", "step", "evaluation", "checkpoint", "models")
