@@ -88,7 +88,8 @@ pub async fn run(command: ClusterRunCommand) -> anyhow::Result<ExitCode> {
 }
 
 /// Reads KEY=VALUE; what has no value is refused where it is applied.
-fn change(text: &String) -> wire::Override {
+fn change(text: impl AsRef<str>) -> wire::Override {
+    let text = text.as_ref();
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     wire::Override { key: key.into(), value: value.into() }
 }

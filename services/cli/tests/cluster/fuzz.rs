@@ -157,7 +157,7 @@ async fn send(client: &mut Grpc<Caller>, path: &str, message: Bytes) -> Code {
     request.set_timeout(Duration::from_millis(200));
     client.ready().await.expect("a caller is always ready");
     let answer = client.streaming(request, path, Raw).await;
-    let code = match answer {
+    match answer {
         Err(status) => status.code(),
         Ok(answer) => {
             let mut stream = answer.into_inner();
@@ -166,8 +166,7 @@ async fn send(client: &mut Grpc<Caller>, path: &str, message: Bytes) -> Code {
                 _ => Code::Ok,
             }
         }
-    };
-    code
+    }
 }
 
 /// Resident memory of a process in MiB.
@@ -209,8 +208,7 @@ async fn no_message_ends_a_process() {
         let mut client = Grpc::new(cluster.caller(&own));
         for method in &methods {
             // What these do when they are understood ends the test: a worker that leaves, a run that is over.
-            let (ends, count) =
-                (["Drain", "StopRun", "CreateRun", "ForkRun"].iter().any(|name| method.path.ends_with(name)), count);
+            let ends = ["Drain", "StopRun", "CreateRun", "ForkRun"].iter().any(|name| method.path.ends_with(name));
             rpcs += 1;
             for _ in 0..count {
                 let message = if ends {
