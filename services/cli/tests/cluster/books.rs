@@ -70,5 +70,6 @@ pub fn told(events: &str, steps: u64) {
         .collect();
     let once: HashSet<&u64> = first.iter().collect();
     assert_eq!(once.len(), first.len(), "a step was told twice: {first:?}");
-    assert!(once.iter().all(|step| **step < steps));
+    // What a learner had not told yet when it was killed, it replays or never tells.
+    assert!(once.len() as u64 > steps / 2 && once.iter().all(|step| **step < steps), "{} of {steps} steps", once.len());
 }
