@@ -61,10 +61,10 @@ lint: libtorch ## Formatting, clippy, documentation with warnings denied, and bu
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check; else echo "lint: cargo-deny is not installed, deny.toml was not checked (cargo install cargo-deny)"; fi
 
 bench: build venv ## Print speed beside TRL and Hugging Face, and the bound
-	@cargo bench --quiet --profile dev -p joust-rpc --bench unary
+	@cargo bench --quiet --profile dev --workspace --bench unary
 	@$(VENV)/bin/python scripts/bench.py --bin $(CARGO_TARGET_DIR)/debug
-	@cargo bench --quiet --profile dev -p joust-queue --bench redis
-	@cargo bench --quiet --profile dev -p joust --bench weights --bench growth
+	@cargo bench --quiet --profile dev --workspace --bench redis
+	@cargo bench --quiet --profile dev --workspace --bench weights --bench growth
 
 docs: libtorch ## Build the API documentation into the target folder
 	@cargo doc --workspace --no-deps

@@ -29,6 +29,9 @@ pub struct Deployment {
     /// Who may call.
     #[serde(default)]
     pub auth: Auth,
+    /// How many calls a service takes.
+    #[serde(default)]
+    pub limits: CallLimits,
     /// What computes.
     #[serde(default)]
     pub device: Device,
@@ -126,6 +129,27 @@ pub struct Auth {
     pub redis_password_file: Option<PathBuf>,
 }
 
+/// How many calls a service takes; one too many is refused, and told when to come again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CallLimits {
+    /// Calls a second of each token; 0 for any number.
+    #[schemars(range(min = 0.0, max = 1e6))]
+    pub calls_per_s: f64,
+    /// Calls that a token may make at once before its rate counts.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: u32,
+    /// Calls at once of all tokens together, streams included.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub concurrency: u32,
+}
+
+impl Default for CallLimits {
+    fn default() -> Self {
+        Self { calls_per_s: 1000.0, burst: 2000, concurrency: 1024 }
+    }
+}
+
 /// What computes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -162,7 +186,7 @@ pub struct Threads {
 }
 
 /// Folders of the machine.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Folders {
     /// Models fetched from elsewhere.
@@ -171,8 +195,16 @@ pub struct Folders {
     pub roots: Vec<PathBuf>,
     /// Output of submitted runs, a folder each; learners of one deployment share it.
     pub runs: Option<PathBuf>,
+    /// Whether a rollout worker that sees `runs` takes published weights from there; else it fetches them over gRPC.
+    pub share_weights: bool,
     /// What the coordinator remembers of runs.
     pub state: Option<PathBuf>,
+}
+
+impl Default for Folders {
+    fn default() -> Self {
+        Self { cache: None, roots: Vec::new(), runs: None, share_weights: true, state: None }
+    }
 }
 
 /// Logs, traces and metrics.
@@ -207,6 +239,7 @@ impl Default for Deployment {
             connect: Connect::default(),
             tls: Tls::default(),
             auth: Auth::default(),
+            limits: CallLimits::default(),
             device: Device::default(),
             threads: Threads::default(),
             folders: Folders::default(),

@@ -338,7 +338,8 @@ mod tests {
             let row = format!("| `{reason}` | {code} | {} |", reason.meaning());
             assert!(docs.contains(&row), "docs/operations.md lacks the row\n{row}");
         }
-        let (docs, _) = docs.split_once("## Access").expect("the section behind the table");
+        let (_, docs) = docs.split_once("## Error codes of the wire").expect("the section of the table");
+        let (docs, _) = docs.split_once("\n## ").expect("the section behind it");
         assert_eq!(docs.lines().filter(|line| line.starts_with("| `") && line.contains("` | ")).count(), TABLE.len());
     }
 

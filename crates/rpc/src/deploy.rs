@@ -7,7 +7,7 @@ use joust_core::Shutdown;
 
 use joust_telemetry::Telemetry;
 
-use crate::{Auth, ClientConfig, ClientTls, Error, Result, ServerConfig, ServerTls};
+use crate::{Auth, ClientConfig, ClientTls, Error, Limits, Result, ServerConfig, ServerTls};
 
 /// Builds how a service serves on `listen`, `host:port`.
 ///
@@ -30,7 +30,11 @@ pub fn server_config(deployment: &Deployment, listen: &str) -> Result<ServerConf
         client_ca: tls.ca.clone(),
         client_required: tls.require_client,
     });
-    Ok(ServerConfig::new(auth, tls))
+    let wanted = &deployment.limits;
+    let rate = (wanted.calls_per_s > 0.0).then_some((wanted.calls_per_s, wanted.burst));
+    let config = ServerConfig::new(auth, tls);
+    let limits = Limits { rate, concurrency: wanted.concurrency as usize, ..config.limits };
+    Ok(ServerConfig { limits, ..config })
 }
 
 /// Builds how this process calls the service at `address`, a URL.
@@ -110,6 +114,15 @@ mod tests {
             server_config(&deployment, "0.0.0.0:0").expect("with tokens").auth,
             Auth::Tokens("tokens.toml".into())
         );
+    }
+
+    #[test]
+    fn calls_are_limited_as_the_file_says() {
+        let mut deployment = Deployment::default();
+        let limits = |deployment: &Deployment| server_config(deployment, "127.0.0.1:0").expect("alone").limits;
+        assert_eq!((limits(&deployment).rate, limits(&deployment).concurrency), (Some((1000.0, 2000)), 1024));
+        (deployment.limits.calls_per_s, deployment.limits.concurrency) = (0.0, 7);
+        assert_eq!((limits(&deployment).rate, limits(&deployment).concurrency), (None, 7));
     }
 
     #[test]

@@ -16,13 +16,18 @@ use crate::model::LanguageModel;
 enum While {
     /// From the first step to the last.
     Always,
-    /// While a step is trained.
+    /// While a micro-batch is on its way through the model and back.
     Training,
+    /// While the weights are updated.
+    Updating,
     /// While a new policy is made ready for sampling.
     Publishing,
     /// While prompts are answered.
     Sampling,
 }
+
+/// What libtorch takes for itself in each process: its threads, kernels and kept buffers (measured with `tiny` on a CPU).
+const LIBRARIES: u64 = 100 << 20;
 
 /// What takes memory.
 struct Kind {
@@ -105,6 +110,18 @@ impl Sizes<'_> {
         elements * 4
     }
 
+    /// Bytes of an embedding that is the head as well: those who sample have it packed, beside the rows that they look up.
+    fn packed_head(&self) -> u64 {
+        let elements = (self.config.vocab_size * self.config.hidden_size) as u64;
+        if self.config.tie_word_embeddings { elements * self.element } else { 0 }
+    }
+
+    /// Returns whether all gradients of a step are held while its micro-batches are computed. Those of a single one take the place of its
+    /// activations.
+    fn adds_up(&self) -> bool {
+        self.run.learner.prompts_per_step > self.run.learner.micro_batch
+    }
+
     /// Bytes an updated number has beside itself.
     fn remembered(&self) -> u64 {
         match self.run.learner.optim.optimizer {
@@ -123,7 +140,7 @@ impl Sizes<'_> {
 
     /// Lists what the learner holds, on each rank.
     fn training(&self, reference: &str) -> Vec<Kind> {
-        use While::{Always, Training};
+        use While::{Always, Training, Updating};
         let (own, remembered, element) = (self.own(), self.remembered(), self.element);
         let critic = self.parameters / self.ranks();
         let mut kinds = vec![
@@ -131,6 +148,7 @@ impl Sizes<'_> {
             ("the optimizer's memory".to_owned(), remembered * own, Always),
             ("compute copy".to_owned(), element * self.trained, Always),
             (format!("{reference}, for training"), element * self.parameters, Always),
+            ("libtorch's own".to_owned(), LIBRARIES, Always),
         ];
         if averaged(self.run) {
             kinds.push(("averaged policy, for training".to_owned(), 4 * own, Always));
@@ -142,7 +160,7 @@ impl Sizes<'_> {
             let bytes = (8 + remembered) * critic + element * self.parameters;
             kinds.push(("critic with its moments and gradients".to_owned(), bytes, Always));
         }
-        kinds.push(("gradients".to_owned(), 4 * own, Training));
+        kinds.push(("gradients".to_owned(), 4 * own, if self.adds_up() { Training } else { Updating }));
         kinds.push(("activations of a micro-batch".to_owned(), self.activations(), Training));
         kinds.push(("logits of a micro-batch".to_owned(), self.logits(), Training));
         kinds.push(("the vocabulary's gradient on its way".to_owned(), self.widest(), Training));
@@ -159,11 +177,15 @@ impl Sizes<'_> {
     /// Lists what sampling holds, once.
     fn sampling(&self, reference: &str) -> Vec<Kind> {
         use While::{Always, Publishing, Sampling};
-        let policy = self.element * self.trained;
+        let (adapted, head) = (self.trained < self.parameters, self.packed_head());
+        let policy = self.element * self.trained + if adapted { 0 } else { head };
         let mut kinds = vec![
             ("policy snapshot, for sampling".to_owned(), policy, Always),
-            (format!("{reference}, for sampling"), self.element * self.parameters, Always),
+            (format!("{reference}, for sampling"), self.element * self.parameters + head, Always),
         ];
+        if self.ranks() > 1 {
+            kinds.push(("libtorch's own, for sampling".to_owned(), LIBRARIES, Always));
+        }
         if averaged(self.run) {
             kinds.push(("averaged policy, for sampling".to_owned(), policy, Always));
         }
@@ -182,7 +204,11 @@ impl Sizes<'_> {
 /// Adds up what is held at once, at its most; of each kind as often as there are processes with it.
 fn most(kinds: &[Kind], times: impl Fn(&Kind) -> u64) -> u64 {
     let sum = |held| kinds.iter().filter(|kind| kind.held == held).map(|kind| times(kind) * kind.bytes).sum::<u64>();
-    let busiest = [While::Training, While::Publishing, While::Sampling].map(sum).into_iter().max().unwrap_or_default();
+    let busiest = [While::Training, While::Updating, While::Publishing, While::Sampling]
+        .map(sum)
+        .into_iter()
+        .max()
+        .unwrap_or_default();
     sum(While::Always) + busiest
 }
 
@@ -207,7 +233,8 @@ pub fn estimate(run: &RunFile, model: &LanguageModel, prompt: u64) -> String {
     text += "\n";
     for (held, heading) in [
         (While::Always, ""),
-        (While::Training, "while a step is trained:"),
+        (While::Training, "while a micro-batch is trained:"),
+        (While::Updating, "while the weights are updated:"),
         (While::Publishing, "while a policy is published:"),
         (While::Sampling, "while prompts are answered:"),
     ] {

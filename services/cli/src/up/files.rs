@@ -70,14 +70,19 @@ impl Layout {
 
     /// Makes tokens and the password of Redis, each once.
     fn secrets(&self) -> anyhow::Result<()> {
-        let mut known = String::new();
+        let mut own = Vec::new();
         for scope in [Scope::Read, Scope::Submit, Scope::Worker, Scope::Admin] {
             let token = self.secret(&format!("tokens/{}", scope.name()))?;
-            let sha256 = joust_rpc::Token::new(&token).sha256();
-            known +=
-                &format!("[[token]]\nname = {:?}\nscope = {:?}\nsha256 = {sha256:?}\n\n", scope.name(), scope.name());
+            own.push((scope.name(), joust_rpc::Token::new(&token).sha256()));
         }
-        crate::run::folder::write_atomically(&self.folder.join("tokens/tokens.toml"), &known)?;
+        let path = self.folder.join("tokens/tokens.toml");
+        let before = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            read => read.with_context(|| format!("failed to read {}", path.display()))?,
+        };
+        if let Some(now) = tokens(&before, &own).with_context(|| format!("{} does not parse", path.display()))? {
+            crate::run::folder::write_atomically(&path, &now)?;
+        }
         let password = self.secret("redis/password")?;
         let conf = format!(
             "bind 127.0.0.1\nport {}\ndir {}\nsave \"\"\nappendonly yes\nappendfsync always\nmaxmemory-policy noeviction\nrequirepass {password}\n",
@@ -132,6 +137,31 @@ impl Layout {
     }
 }
 
+/// Returns the token file with these tokens, by scope, instead of others of their names; what an operator wrote beside them stays. `None` where
+/// nothing is to change.
+fn tokens(before: &str, own: &[(&str, String)]) -> anyhow::Result<Option<String>> {
+    let mut file: toml::Table = toml::from_str(before)?;
+    let entries = file.entry("token").or_insert_with(|| toml::Value::Array(Vec::new()));
+    let entries = entries.as_array_mut().context("token is no list of tables")?;
+    let text = |entry: &toml::Value, key: &str| entry.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+    let is_ours = |entry: &toml::Value| own.iter().any(|(name, _)| text(entry, "name").as_deref() == Some(*name));
+    let there = |(name, hash): &(&str, String)| {
+        entries
+            .iter()
+            .any(|entry| text(entry, "name").as_deref() == Some(*name) && text(entry, "sha256").as_ref() == Some(hash))
+    };
+    if own.iter().all(there) && entries.iter().filter(|entry| is_ours(entry)).count() == own.len() {
+        return Ok(None);
+    }
+    entries.retain(|entry| !is_ours(entry));
+    for (name, hash) in own {
+        let entry = [("name", *name), ("scope", *name), ("sha256", hash)];
+        let entry = entry.map(|(key, value)| (key.to_owned(), toml::Value::String(value.to_owned())));
+        entries.push(toml::Value::Table(entry.into_iter().collect()));
+    }
+    Ok(Some(toml::to_string(&file)?))
+}
+
 /// Ports of the last start.
 #[derive(Default, serde::Serialize, serde::Deserialize)]
 struct Ports {
@@ -160,4 +190,21 @@ fn private(path: &Path, text: &str) -> anyhow::Result<()> {
         .with_context(failed)?;
     file.write_all(text.as_bytes()).with_context(failed)?;
     fs::rename(&staging, path).with_context(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_wrote_stays_and_what_was_replaced_goes() {
+        let own = |hash: &str| vec![("read", hash.to_owned()), ("admin", "b".to_owned())];
+        let first = tokens("", &own("a")).expect("parses").expect("made");
+        assert_eq!(tokens(&first, &own("a")).expect("parses"), None);
+        let more = format!("{first}\n[[token]]\nname = \"ci\"\nscope = \"submit\"\nsha256 = \"c\"\n");
+        assert_eq!(tokens(&more, &own("a")).expect("parses"), None, "nothing is to change");
+        let rotated = tokens(&more, &own("d")).expect("parses").expect("changed");
+        assert!(rotated.contains("\"ci\"") && rotated.contains("\"d\"") && !rotated.contains("\"a\""), "{rotated}");
+        assert!(tokens("token = 1", &own("a")).is_err());
+    }
 }

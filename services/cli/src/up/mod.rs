@@ -24,6 +24,8 @@ use files::Layout;
 pub use process::PROCESSES;
 use process::{Program, Supervised};
 
+/// How long Redis may take to listen.
+const REDIS: Duration = Duration::from_secs(10);
 /// How long all parts may take to be there.
 const START: Duration = Duration::from_secs(60);
 /// How long parts may take to end by themselves.
@@ -56,46 +58,57 @@ pub async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::default();
     stop_on_signal(shutdown.clone());
     let mut parts = Supervised::new(&folder);
-    parts.start(Program::redis(&layout))?;
-    wait_for(Duration::from_secs(10), "Redis", || {
-        std::net::TcpStream::connect(("127.0.0.1", layout.redis_port)).is_ok()
-    })
-    .await?;
-    parts.start(Program::joust(&bins, &layout, ("coordinator", "coordinator")))?;
-    for (role, count) in [("learner", args.learners), ("judge", args.judges), ("rollout", args.rollouts)] {
-        for index in 0..count {
-            parts.start(Program::joust(&bins, &layout, (role, &format!("{role}-{index}"))))?;
-        }
+    let kept = keep(&mut parts, (&bins, &layout), &args, &shutdown).await;
+    if kept.is_ok() {
+        eprintln!("ending the cluster: steps under way are finished, what waits stays in {}", folder.display());
     }
+    parts.stop(END).await;
+    layout.retract();
+    kept.map(|()| ExitCode::SUCCESS)
+}
+
+/// Starts the parts and keeps them up until a stop is asked for; who called ends them, also after an error.
+async fn keep(
+    parts: &mut Supervised,
+    (bins, layout): (&Path, &Layout),
+    args: &UpArgs,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    start_all(parts, (bins, layout), args).await?;
     // Written now, so that `joust down` ends also what does not come up.
     let cluster = layout.publish()?;
-    let wanted = (args.learners + args.judges + args.rollouts) as usize;
-    let ready = all_there(&cluster, wanted);
+    let ready = all_there(&cluster, (args.learners + args.judges + args.rollouts) as usize);
     tokio::pin!(ready);
     let mut told = false;
     loop {
         tokio::select! {
             found = &mut ready, if !told => {
+                found?;
                 told = true;
-                if let Err(error) = found {
-                    shutdown.trigger();
-                    parts.stop(END).await;
-                    layout.retract();
-                    return Err(error);
-                }
                 println!(
                     "cluster ready: coordinator={} rollouts={} judges={} learners={} folder={}",
-                    cluster.coordinator, args.rollouts, args.judges, args.learners, folder.display()
+                    cluster.coordinator, args.rollouts, args.judges, args.learners, layout.folder.display()
                 );
             }
             () = tokio::time::sleep(LOOK) => parts.restart_ended()?,
-            () = shutdown.wait() => break,
+            () = shutdown.wait() => return Ok(()),
         }
     }
-    eprintln!("ending the cluster: steps under way are finished, what waits stays in {}", folder.display());
-    parts.stop(END).await;
-    layout.retract();
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts Redis, and the others as soon as it listens.
+async fn start_all(parts: &mut Supervised, (bins, layout): (&Path, &Layout), args: &UpArgs) -> anyhow::Result<()> {
+    parts.start(Program::redis(layout))?;
+    let listens = || std::net::TcpStream::connect(("127.0.0.1", layout.redis_port)).is_ok();
+    let missing = || format!("Redis did not come up; {} says why", layout.folder.join("log/redis.log").display());
+    wait_for(REDIS, "Redis", listens).await.with_context(missing)?;
+    parts.start(Program::joust(bins, layout, ("coordinator", "coordinator")))?;
+    for (role, count) in [("learner", args.learners), ("judge", args.judges), ("rollout", args.rollouts)] {
+        for index in 0..count {
+            parts.start(Program::joust(bins, layout, (role, &format!("{role}-{index}"))))?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs `joust down`.
