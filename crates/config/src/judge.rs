@@ -33,7 +33,7 @@ pub enum JudgeConfig {
 #[serde(deny_unknown_fields)]
 pub struct RuleJudge {
     /// Name that `feedback.judge` and `eval.judge` refer to.
-    #[schemars(length(min = 1))]
+    #[schemars(extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"))]
     pub name: String,
     /// Log-odds of preference per unit of score: P(a over b) = sigmoid(scale × (score a − score b)). 1 reads scores as
     /// log-odds; near 0 every pair is a tie, and at 100 soft labels are as hard as hard ones.
@@ -161,7 +161,7 @@ pub struct EndsWithRule {
 #[serde(deny_unknown_fields)]
 pub struct RewardModelJudge {
     /// Name that `feedback.judge` and `eval.judge` refer to.
-    #[schemars(length(min = 1))]
+    #[schemars(extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"))]
     pub name: String,
     /// Hugging Face folder with a scalar head, relative to the run file's folder.
     #[schemars(length(min = 1))]
@@ -197,7 +197,7 @@ pub struct RewardModelJudge {
 #[serde(deny_unknown_fields)]
 pub struct OracleJudge {
     /// Name that `feedback.judge` and `eval.judge` refer to.
-    #[schemars(length(min = 1))]
+    #[schemars(extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"))]
     pub name: String,
     /// Utility of each occurrence of a word, as a whole word, in any case.
     #[serde(default)]
@@ -263,7 +263,7 @@ impl Default for AskAgain {
 #[serde(deny_unknown_fields)]
 pub struct MatrixJudge {
     /// Name that `feedback.judge` and `eval.judge` refer to.
-    #[schemars(length(min = 1))]
+    #[schemars(extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"))]
     pub name: String,
     /// Regular expression of each kind, searched anywhere in the answer; an answer is of the first kind that matches.
     #[schemars(length(min = 1))]
@@ -286,7 +286,7 @@ pub struct MatrixJudge {
 #[serde(deny_unknown_fields)]
 pub struct LearnedJudge {
     /// Name that `feedback.judge` refers to.
-    #[schemars(length(min = 1))]
+    #[schemars(extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"))]
     pub name: String,
     /// Name of the judge that labels pairs for it, another `[[judge]]`.
     #[schemars(length(min = 1))]
@@ -337,7 +337,7 @@ pub struct LearnedJudge {
 #[serde(deny_unknown_fields)]
 pub struct PlayersJudge {
     /// Name that `feedback.judge` refers to.
-    #[schemars(length(min = 1))]
+    #[schemars(extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"))]
     pub name: String,
     /// Players, the preferred first; others come after all of them.
     #[schemars(with = "Vec<PlayerName>", length(min = 1))]
@@ -357,6 +357,15 @@ impl JudgeConfig {
             Self::Matrix(judge) => &judge.name,
             Self::Learned(judge) => &judge.name,
             Self::Players(judge) => &judge.name,
+        }
+    }
+
+    /// Returns the model folder that it reads, if it reads one.
+    pub fn model_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::RewardModel(judge) => Some(&mut judge.model),
+            Self::Learned(judge) => Some(&mut judge.model),
+            Self::Rule(_) | Self::Oracle(_) | Self::Matrix(_) | Self::Players(_) => None,
         }
     }
 

@@ -30,7 +30,7 @@ pub struct PromptTask {
     pub position: u64,
     /// Pass over the data set, from 0.
     pub epoch: u64,
-    /// Row in the prompt file, from 0.
+    /// Row in the prompt file, from 0; of a prompt that a user added to the run its place behind them, in the order in which they were added.
     pub row: u64,
     /// Why it is answered.
     pub purpose: Purpose,
@@ -296,6 +296,30 @@ pub struct Outcome {
     pub eos_share: f64,
     /// Mean completion length in tokens.
     pub mean_tokens: f64,
+}
+
+impl Outcome {
+    /// Wraps an example that no prompt of the run gave: put by a script, or preferred by a person.
+    pub fn by_hand(example: Example) -> Self {
+        Self {
+            schema: SCHEMA,
+            id: RecordId::derive(&[b"by hand", example.id.as_bytes()]),
+            // Behind all prompts.
+            position: u64::MAX,
+            purpose: Purpose::ByHand,
+            examples: vec![example],
+            dropped: None,
+            left_out: Vec::new(),
+            scores: Vec::new(),
+            eos_share: 0.0,
+            mean_tokens: 0.0,
+        }
+    }
+
+    /// Returns whether people gave its examples, so that none of the run's prompts stands behind it.
+    pub fn is_of_people(&self) -> bool {
+        self.examples.first().is_some_and(|example| example.source == ExampleSource::Human)
+    }
 }
 
 /// The plan of one step, durable before the step begins (R2): what is trained, in which order and with which seed.

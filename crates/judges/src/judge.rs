@@ -63,6 +63,16 @@ pub trait Judge: Send + Sync {
     /// Returns the BLAKE3 of the resolved configuration, hexadecimal.
     fn config_hash(&self) -> &str;
 
+    /// Returns what it can be asked.
+    fn asks(&self) -> &'static [Ask] {
+        &[Ask::Score, Ask::Compare, Ask::Rank]
+    }
+
+    /// Returns whether it can write about candidates.
+    fn writes_notes(&self) -> bool {
+        false
+    }
+
     /// Judges a batch: one judgement per item, in the order of the items, each with its own status.
     async fn judge(&self, items: &[JudgeItem], call: &CallContext) -> Vec<Judgement>;
 }

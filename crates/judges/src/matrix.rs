@@ -66,6 +66,10 @@ impl Judge for Matrix {
         &self.provenance.config_hash
     }
 
+    fn asks(&self) -> &'static [Ask] {
+        &[Ask::Compare, Ask::Rank]
+    }
+
     async fn judge(&self, items: &[JudgeItem], _call: &CallContext) -> Vec<Judgement> {
         items.iter().map(|item| judgement(self.verdict(item), &self.provenance)).collect()
     }

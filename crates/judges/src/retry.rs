@@ -7,7 +7,7 @@ use joust_core::{Judgement, JudgementStatus, Provenance};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    CallContext, Judge, JudgeItem,
+    Ask, CallContext, Judge, JudgeItem,
     verdict::{Failure, judgement},
 };
 
@@ -52,6 +52,14 @@ impl Judge for Retry {
 
     fn config_hash(&self) -> &str {
         self.inner.config_hash()
+    }
+
+    fn asks(&self) -> &'static [Ask] {
+        self.inner.asks()
+    }
+
+    fn writes_notes(&self) -> bool {
+        self.inner.writes_notes()
     }
 
     async fn judge(&self, items: &[JudgeItem], call: &CallContext) -> Vec<Judgement> {

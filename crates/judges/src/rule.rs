@@ -139,6 +139,10 @@ impl Judge for Rule {
         &self.provenance.config_hash
     }
 
+    fn writes_notes(&self) -> bool {
+        true
+    }
+
     async fn judge(&self, items: &[JudgeItem], call: &CallContext) -> Vec<Judgement> {
         let verdict = |item: &JudgeItem| {
             check(item)?;

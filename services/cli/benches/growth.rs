@@ -11,7 +11,7 @@ use joust_core::{
 use joust_data::Tokenizer;
 use joust_engine::{ModelStore, Published, SamplingParams, Snapshot, sandbox::sleeping};
 use joust_queue::{Consumer, Done, Item, Queue, RedisConfig, Settings, Topic, open_redis, sandbox::RedisServer};
-use joust_rollout::{Config, Deps, run};
+use joust_rollout::{Config, Deps, UnderWay, run};
 use joust_testkit::tiny_folder;
 
 /// How long a batch takes.
@@ -60,7 +60,13 @@ async fn rate(shared: &Shared, workers: u64) -> f64 {
     let began = Instant::now();
     let each = (0..workers).map(|worker| {
         let (queue, models, tokenizer) = (shared.queue.clone(), shared.models.clone(), shared.tokenizer.clone());
-        let deps = Deps { queue, engine: sleeping(PAUSE).expect("a thread"), models, tokenizer };
+        let deps = Deps {
+            queue,
+            engine: sleeping(PAUSE).expect("a thread"),
+            models,
+            tokenizer,
+            under_way: UnderWay::default(),
+        };
         tokio::spawn(run(config(&run_id, worker, steps), deps, stop.clone()))
     });
     let workers: Vec<_> = each.collect();

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use joust_cli::cluster::transfer::fetch;
+use joust_cli::cluster::transfer::{Wanted, fetch};
 use joust_core::{ModelRef, RunId, Shutdown};
 use joust_learner::{
     Outlet, Part,
@@ -180,7 +180,8 @@ async fn main() {
     for round in 0..=ROUNDS {
         let peer = drain(&mut bare).await;
         let began = Instant::now();
-        let fetched = fetch(&mut own, (&run, wire::ModelPart::Policy, Some(&model)), &target).await.expect("fetched");
+        let wanted = Wanted { run: &run, part: wire::ModelPart::Policy, model: Some(&model), judge: "" };
+        let fetched = fetch(&mut own, wanted, (&target, None)).await.expect("fetched");
         assert_eq!(fetched.bytes as usize, BYTES);
         // The first round warms both up.
         if round > 0 {

@@ -191,7 +191,6 @@ pub(crate) fn member(member: &Member, runs: Vec<String>) -> wire::Member {
         generation: told.generation,
         recovered: told.recovered,
         restored_steps: told.restored_steps,
-        ..wire::WorkerProgress::default()
     };
     wire::Member {
         worker: member.worker.clone(),

@@ -12,10 +12,12 @@ use joust_proto::{
     parse::{choice, counted, page_size, record_id, required, run_id, text},
 };
 use parking_lot::Mutex;
-use tokio::time::Instant;
-use tokio_stream::Stream;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
+/// Items that are judged together, and sent when they are.
+const TOGETHER: usize = 64;
 /// Longest wait for one call's judgements.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -63,11 +65,8 @@ impl Server {
             .ok_or_else(|| missing(format!("this worker does not judge for run {id}; ask the coordinator who does")))
     }
 
-    async fn judge(
-        &self,
-        items: Vec<JudgeItem>,
-        options: Option<wire::JudgeOptions>,
-    ) -> Result<Vec<Judgement>, Status> {
+    /// Finds who is asked, and under which conditions.
+    fn asked(&self, options: Option<wire::JudgeOptions>) -> Result<(Arc<dyn Judge>, CallContext), Status> {
         let options = options.unwrap_or_default();
         let serving = self.serving(&options.run_id)?;
         let name = if options.judge.is_empty() { &serving.main } else { &options.judge };
@@ -77,7 +76,7 @@ impl Server {
             return Err(Failure::new(Reason::UnknownName, text).into());
         };
         let call = CallContext::new(options.seed, Instant::now() + TIMEOUT);
-        Ok(judge.judge(&items, &CallContext { notes: options.notes, ..call }).await)
+        Ok((judge.clone(), CallContext { notes: options.notes, ..call }))
     }
 
     /// Asks one question.
@@ -88,7 +87,8 @@ impl Server {
         options: Option<wire::JudgeOptions>,
     ) -> Result<Judgement, Status> {
         let item = item((None, ask), prompt, ("candidates", candidates, most))?;
-        let judged = self.judge(vec![item], options).await?;
+        let (judge, call) = self.asked(options)?;
+        let judged = judge.judge(&[item], &call).await;
         Ok(judged.into_iter().next().ok_or_else(|| Failure::new(Reason::Internal, "the judge said nothing"))?)
     }
 }
@@ -128,6 +128,14 @@ fn asked(number: i32) -> Result<(Ask, std::ops::RangeInclusive<usize>), Error> {
         Ok(wire::Ask::Compare) => Ok((Ask::Compare, 2..=2)),
         Ok(wire::Ask::Rank) => Ok((Ask::Rank, 2..=MAX_RANKED)),
         _ => Err(Error::value("ask", number, "score, compare or rank")),
+    }
+}
+
+fn said(ask: Ask) -> wire::Ask {
+    match ask {
+        Ask::Score => wire::Ask::Score,
+        Ask::Compare => wire::Ask::Compare,
+        Ask::Rank => wire::Ask::Rank,
     }
 }
 
@@ -181,11 +189,26 @@ impl JudgeService for Server {
             parse().map_err(|error: Error| error.at(format!("items[{i}]")))
         };
         let items: Vec<JudgeItem> = items.into_iter().enumerate().map(one).collect::<Result<_, _>>()?;
-        let judged = self.judge(items, options).await?;
-        let said = (0..)
-            .zip(judged)
-            .map(|(index, judged)| Ok(wire::JudgeBatchResponse { index, judgement: Some(judged.into()) }));
-        Ok(Response::new(Box::pin(tokio_stream::iter(said.collect::<Vec<_>>()))))
+        let (judge, call) = self.asked(options)?;
+        let (sender, receiver) = mpsc::channel(TOGETHER);
+        tokio::spawn(async move {
+            let mut index = 0;
+            for part in items.chunks(TOGETHER) {
+                let judged = tokio::select! {
+                    judged = judge.judge(part, &call) => judged,
+                    // Who hung up wants no more.
+                    () = sender.closed() => return,
+                };
+                for judgement in judged {
+                    let said = wire::JudgeBatchResponse { index, judgement: Some(judgement.into()) };
+                    if sender.send(Ok(said)).await.is_err() {
+                        return;
+                    }
+                    index += 1;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
     async fn list_judges(&self, request: Request<wire::ListJudgesRequest>) -> Answer<wire::ListJudgesResponse> {
@@ -196,8 +219,8 @@ impl JudgeService for Server {
             name: name.clone(),
             config_hash: judge.config_hash().into(),
             kind: serving.kinds.get(name).cloned().unwrap_or_default(),
-            asks: vec![wire::Ask::Score.into(), wire::Ask::Compare.into(), wire::Ask::Rank.into()],
-            notes: false,
+            asks: judge.asks().iter().map(|ask| said(*ask).into()).collect(),
+            notes: judge.writes_notes(),
         };
         let judges = serving.judges.iter().map(info).collect();
         Ok(Response::new(wire::ListJudgesResponse { judges, next_page_token: String::new() }))

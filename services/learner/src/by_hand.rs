@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use joust_core::{Example, ModelSet, Outcome, Purpose, RecordId, SCHEMA, Shutdown, encode};
+use joust_core::{Example, ModelSet, Outcome, RecordId, Shutdown, encode};
 use joust_queue::{Consumer, Done, Item, Lease, Queue, StepManifest, Topic, unpack};
 use joust_train::StepMetrics;
 use tokio::sync::{mpsc, oneshot};
@@ -88,20 +88,8 @@ pub struct Stepped {
 /// As [`Queue::put`].
 pub async fn put_examples(queue: &dyn Queue, topic: &Topic, examples: Vec<Example>) -> Result<(u64, u64)> {
     let outcome = |example: Example| {
-        let id = RecordId::derive(&[b"by hand", example.id.as_bytes()]);
-        let outcome = Outcome {
-            schema: SCHEMA,
-            id,
-            position: 0,
-            purpose: Purpose::ByHand,
-            left_out: Vec::new(),
-            scores: Vec::new(),
-            mean_tokens: 0.0,
-            eos_share: 0.0,
-            examples: vec![example],
-            dropped: None,
-        };
-        Item { id, body: encode(&outcome), trace: None }
+        let outcome = Outcome::by_hand(example);
+        Item { id: outcome.id, body: encode(&outcome), trace: None }
     };
     let report = queue.put(topic, examples.into_iter().map(outcome).collect()).await?;
     Ok((report.added, report.duplicates))
@@ -279,7 +267,7 @@ impl Session<'_> {
         let ended = self.train(plan, harvest, &outcomes, false).instrument(span).await?;
         self.quiet = false;
         self.tell_progress();
-        let stepped = Stepped { step, metrics: self.told.clone(), examples, models: self.around.models.current().set };
+        let stepped = Stepped { step, metrics: self.told.clone(), examples, models: self.set.clone() };
         Ok((stepped, ended))
     }
 }

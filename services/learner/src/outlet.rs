@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::Read,
+    fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -62,6 +61,8 @@ pub struct Header {
 pub struct Outlet {
     folder: PathBuf,
     models: Mutex<BTreeMap<Part, Vec<Header>>>,
+    /// Folders that lie elsewhere and do not change, by name; with their header once somebody asked for it.
+    offered: Mutex<BTreeMap<String, (PathBuf, Option<Header>)>>,
     sets: watch::Sender<Option<ModelSet>>,
 }
 
@@ -79,7 +80,8 @@ impl Outlet {
         let own = format!("{}-{}", std::process::id(), OPENED.fetch_add(1, Ordering::Relaxed));
         let (parent, folder) = (folder, folder.join(own));
         fs::create_dir_all(&folder).map_err(failed(parent))?;
-        Ok(Self { folder, models: Mutex::default(), sets: watch::Sender::new(None) })
+        let (models, offered) = (Mutex::default(), Mutex::default());
+        Ok(Self { folder, models, offered, sets: watch::Sender::new(None) })
     }
 
     /// Writes weights as `model.safetensors` and makes them fetchable.
@@ -121,6 +123,27 @@ impl Outlet {
         Ok(())
     }
 
+    /// Lets a folder be fetched that lies elsewhere and does not change.
+    pub fn offer(&self, name: impl Into<String>, folder: impl Into<PathBuf>) {
+        self.offered.lock().insert(name.into(), (folder.into(), None));
+    }
+
+    /// Finds a folder that was offered; blocks while its files are hashed for the first time.
+    ///
+    /// # Errors
+    /// [`Error::Outlet`] for files that cannot be read.
+    pub fn offered(&self, name: &str) -> Result<Option<Header>> {
+        let mut offered = self.offered.lock();
+        let Some((folder, known)) = offered.get_mut(name) else { return Ok(None) };
+        if known.is_none() {
+            let unnamed = ModelRef { generation: 0, version: 0, hash: String::new() };
+            let found = header(unnamed, folder.clone())?;
+            let model = ModelRef { hash: found.blake3.clone(), ..found.model };
+            *known = Some(Header { model, ..found });
+        }
+        Ok(known.clone())
+    }
+
     /// Says which models are those of now.
     pub fn announce(&self, set: ModelSet) {
         self.sets.send_replace(Some(set));
@@ -154,26 +177,28 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |error| Error::Outlet { path, reason: error.to_string() }
 }
 
+/// Returns whether a file belongs to a model; a user's folder may hold more.
+fn is_of_model(name: &str) -> bool {
+    let end = Path::new(name).extension().and_then(|end| end.to_str());
+    !name.starts_with('.') && end.is_some_and(|end| ["safetensors", "json", "jinja", "txt", "model"].contains(&end))
+}
+
 fn header(model: ModelRef, folder: PathBuf) -> Result<Header> {
     let mut names: Vec<String> = Vec::new();
     for entry in folder.read_dir().map_err(failed(&folder))? {
-        names.push(entry.map_err(failed(&folder))?.file_name().to_string_lossy().into_owned());
+        let entry = entry.map_err(failed(&folder))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_file() && is_of_model(&name) {
+            names.push(name);
+        }
     }
     names.sort();
-    let (mut files, mut hasher, mut piece) = (Vec::new(), blake3::Hasher::new(), vec![0; 1 << 20]);
+    let (mut files, mut hasher) = (Vec::new(), blake3::Hasher::new());
     for name in names {
         let path = folder.join(&name);
-        let mut file = File::open(&path).map_err(failed(&path))?;
-        let mut size = 0;
-        loop {
-            let read = file.read(&mut piece).map_err(failed(&path))?;
-            if read == 0 {
-                break;
-            }
-            hasher.update(&piece[..read]);
-            size += read as u64;
-        }
-        files.push((name, size));
+        let before = hasher.count();
+        hasher.update_mmap_rayon(&path).map_err(failed(&path))?;
+        files.push((name, hasher.count() - before));
     }
     Ok(Header { model, folder, files, blake3: hasher.finalize().to_hex().to_string() })
 }

@@ -109,6 +109,27 @@ fn hand_only() -> Status {
     Failure::new(Reason::WrongState, "the run is fed from the queue; make it with by_hand to call for its steps").into()
 }
 
+/// Finds the weights that are asked for.
+fn find(serving: &Serving, request: &wire::FetchWeightsRequest) -> Result<Header, Status> {
+    let of = &serving.run;
+    if request.part == i32::from(wire::ModelPart::Judge) {
+        let judge = name("judge", request.judge.clone())?;
+        let found = serving.outlet.offered(&judge).map_err(|error| queue_failed(&error))?;
+        let missing = || Failure::new(Reason::UnknownName, format!("run {of} has no judge {judge:?} with a model"));
+        return Ok(found.ok_or_else(missing)?);
+    }
+    let part = part(request.part)?;
+    let model: Option<ModelRef> = optional("model", request.model.clone())?;
+    if model.is_none() && part != Part::Initial {
+        return Err(joust_proto::Error::missing("model", "the weights as a model set names them").into());
+    }
+    let missing = || {
+        let text = format!("these weights of run {of} are not held any more, or not yet; watch the models");
+        Failure::new(Reason::UnknownModel, text)
+    };
+    Ok(serving.outlet.find(part, model.as_ref()).ok_or_else(missing)?)
+}
+
 fn part(number: i32) -> Result<Part, joust_proto::Error> {
     match wire::ModelPart::try_from(number) {
         Ok(wire::ModelPart::Policy) => Ok(Part::Policy),
@@ -116,8 +137,8 @@ fn part(number: i32) -> Result<Part, joust_proto::Error> {
         Ok(wire::ModelPart::Past) => Ok(Part::Past),
         Ok(wire::ModelPart::Initial) => Ok(Part::Initial),
         // What the policy is held to is always one of the others.
-        Ok(wire::ModelPart::Reference | wire::ModelPart::Unspecified) | Err(_) => {
-            Err(joust_proto::Error::value("part", number, "policy, ema, past or initial"))
+        Ok(wire::ModelPart::Reference | wire::ModelPart::Judge | wire::ModelPart::Unspecified) | Err(_) => {
+            Err(joust_proto::Error::value("part", number, "policy, ema, past, initial or judge"))
         }
     }
 }
@@ -202,23 +223,16 @@ impl LearnerService for Service {
     async fn fetch_weights(&self, request: Request<wire::FetchWeightsRequest>) -> Answer<Self::FetchWeightsStream> {
         let request = request.into_inner();
         let serving = self.0.serving(&request.run_id)?;
-        let part = part(request.part)?;
-        let model: Option<ModelRef> = optional("model", request.model)?;
-        if model.is_none() && part != Part::Initial {
-            return Err(joust_proto::Error::missing("model", "the weights as a model set names them").into());
-        }
-        let Some(header) = serving.outlet.find(part, model.as_ref()) else {
-            let text =
-                format!("these weights of run {} are not held any more, or not yet; watch the models", serving.run);
-            return Err(Failure::new(Reason::UnknownModel, text).into());
-        };
+        let offset = request.offset_bytes;
+        let header = tokio::task::spawn_blocking(move || find(&serving, &request)).await;
+        let header = header.map_err(|error| Failure::new(Reason::Internal, error.to_string()))??;
         let total: u64 = header.files.iter().map(|(_, size)| size).sum();
-        if request.offset_bytes > total {
-            let text = format!("offset_bytes is {}, the weights have {total}", request.offset_bytes);
+        if offset > total {
+            let text = format!("offset_bytes is {offset}, the weights have {total}");
             return Err(Failure::new(Reason::OutOfRange, text).into());
         }
         let (sender, receiver) = mpsc::channel(PIECES);
-        tokio::task::spawn_blocking(move || send_files(&header, total, request.offset_bytes, &sender));
+        tokio::task::spawn_blocking(move || send_files(&header, total, offset, &sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -264,7 +278,8 @@ fn send_files(header: &Header, total: u64, offset: u64, to: &mpsc::Sender<Result
     let file = |(name, size): &(String, u64)| wire::WeightsFile { name: name.clone(), size_bytes: *size };
     let files = header.files.iter().map(file).collect();
     let (blake3, model) = (header.blake3.clone(), Some(header.model.clone().into()));
-    if !say(Kind::Header(wire::WeightsHeader { total_bytes: total, blake3, files, model })) {
+    let folder = header.folder.display().to_string();
+    if !say(Kind::Header(wire::WeightsHeader { total_bytes: total, blake3, files, model, folder })) {
         return;
     }
     let mut begins = 0;

@@ -50,8 +50,10 @@ pub(crate) struct Session<'a> {
     pub(crate) pool: ReplayPool,
     recovered: Vec<AssignedStep>,
     pub(crate) around: Around<'a>,
-    /// The policy that was published last.
-    policy: Arc<Snapshot>,
+    /// The models that were published last.
+    pub(crate) set: ModelSet,
+    /// The policy among them, where it was published in this process.
+    policy: Option<Arc<Snapshot>>,
     /// A checkpoint on its way to the disk.
     writing: Option<Staged>,
     displaced: Displacement,
@@ -68,6 +70,12 @@ pub(crate) struct Session<'a> {
 struct Staged {
     staging: PathBuf,
     state: State,
+}
+
+/// Copied weights on their way out.
+struct Out {
+    id: ModelRef,
+    weights: Weights,
 }
 
 /// What outlives the ranks of a session.
@@ -100,7 +108,7 @@ impl<'a> Session<'a> {
         let topic = Topic::pairs(&config.run);
         let fence = around.queue.fence(&topic).await?;
         let (pool, recovered) = recover(&*around.queue, &topic, &config, state.step).await?;
-        let policy = around.initial.clone();
+        let set = around.models.current().set;
         let started = Instant::now();
         let (writing, displaced) = (None, Displacement::default());
         Ok(Self {
@@ -113,7 +121,8 @@ impl<'a> Session<'a> {
             pool,
             recovered,
             around,
-            policy,
+            set,
+            policy: None,
             writing,
             displaced,
             quiet: false,
@@ -129,7 +138,7 @@ impl<'a> Session<'a> {
         if self.state.step > 0 {
             self.publish(true).await?;
         } else if let Some(outlet) = &self.around.outlet {
-            outlet.announce(self.around.models.current().set);
+            outlet.announce(self.set.clone());
         }
         for assigned in std::mem::take(&mut self.recovered) {
             let outcomes = decode_all(&assigned)?;
@@ -268,56 +277,60 @@ impl<'a> Session<'a> {
 
     /// Publishes the policy and what the players need; at the end of an iteration the reference follows, where the run says so.
     async fn publish(&mut self, resumed: bool) -> Result<()> {
-        let id = self.model_ref();
-        let weights = self.learners.weights(Kept::Policy, false).await?.ok_or_else(no_policy)?;
-        let weights = self.put_out(Part::Policy, &id, weights).await?;
-        self.policy = self.frozen(weights, id)?;
-        let policy = self.policy.id.clone();
-        self.state.policy = policy.clone();
+        let policy = self.put_out(Part::Policy, 0, Kept::Policy).await?.ok_or_else(no_policy)?;
+        self.state.policy = policy.id.clone();
         self.learners.publish(resumed).await?;
-        let ema = self.kept(Part::Average, 0, Kept::Average).await?;
-        let past = self.kept(Part::Past, 1, Kept::Past).await?;
-        let held_to = match self.config.reference {
-            Reference::Initial | Reference::None => self.around.initial.clone(),
-            Reference::Previous => self.policy.clone(),
-            Reference::Average => ema.clone().unwrap_or_else(|| self.policy.clone()),
+        let ema = self.put_out(Part::Average, 0, Kept::Average).await?;
+        let past = self.put_out(Part::Past, 1, Kept::Past).await?;
+        let id = |model: &Option<Out>| model.as_ref().map(|model| model.id.clone());
+        let reference = match self.config.reference {
+            Reference::Initial | Reference::None => self.around.initial.id.clone(),
+            Reference::Previous => policy.id.clone(),
+            Reference::Average => id(&ema).unwrap_or_else(|| policy.id.clone()),
         };
-        let id = |model: &Option<Arc<Snapshot>>| model.as_ref().map(|model| model.id.clone());
-        let set =
-            ModelSet { policy, reference: held_to.id.clone(), ema: id(&ema), past: id(&past).into_iter().collect() };
-        let policy = self.policy.clone();
-        if let Some(outlet) = &self.around.outlet {
-            outlet.announce(set.clone());
+        let (policy_id, past_ids) = (policy.id.clone(), id(&past).into_iter().collect());
+        self.set = ModelSet { policy: policy_id, reference, ema: id(&ema), past: past_ids };
+        match &self.around.outlet {
+            // Who samples makes snapshots of what lies there.
+            Some(outlet) => outlet.announce(self.set.clone()),
+            None => self.publish_here(policy, [ema, past]).await?,
         }
-        self.around.models.publish(Published { set, policy, reference: held_to, ema, past });
         Ok(())
     }
 
-    /// Copies weights that the run keeps beside the policy, `lag` versions behind it.
-    async fn kept(&mut self, part: Part, lag: u64, which: Kept) -> Result<Option<Arc<Snapshot>>> {
-        let id = self.model_ref();
-        let hash = blake3::hash(format!("{} {}", part.name(), id.hash).as_bytes()).to_hex().to_string();
-        let id = ModelRef { hash, version: id.version.saturating_sub(lag), ..id };
-        let Some(weights) = self.learners.weights(which, false).await? else { return Ok(None) };
-        let weights = self.put_out(part, &id, weights).await?;
-        self.frozen(weights, id).map(Some)
-    }
-
-    /// Puts weights where other processes fetch them, if there are any.
-    async fn put_out(&mut self, part: Part, id: &ModelRef, weights: Weights) -> Result<Weights> {
-        let Some(outlet) = self.around.outlet.clone() else { return Ok(weights) };
-        let id = id.clone();
-        let put = move || outlet.put(part, &id, &weights).map(|()| weights);
-        tokio::task::spawn_blocking(put).await.map_err(|error| Error::Worker(error.to_string()))?
-    }
-
-    /// Makes a snapshot of weights that are ours alone; of an adapter, on the base that all snapshots share.
-    fn frozen(&self, weights: Weights, id: ModelRef) -> Result<Arc<Snapshot>> {
+    /// Publishes models for those who sample in this process.
+    async fn publish_here(&mut self, policy: Out, others: [Option<Out>; 2]) -> Result<()> {
         let initial = &self.around.initial;
-        Ok(Arc::new(match initial.lora() {
-            Some(lora) => initial.with_adapter(&Adapter { config: lora.clone(), weights }, id)?,
-            None => Snapshot::owned(initial.config(), &weights, id)?,
-        }))
+        let policy = frozen(initial.clone(), policy).await?;
+        let (mut beside, set) = (Vec::new(), self.set.clone());
+        for model in others {
+            beside.push(match model {
+                Some(model) => Some(frozen(initial.clone(), model).await?),
+                None => None,
+            });
+        }
+        let known = beside.iter().flatten().chain([initial]);
+        let reference = known.into_iter().find(|model| model.id == set.reference).unwrap_or(&policy).clone();
+        let (past, ema) = (beside.pop().flatten(), beside.pop().flatten());
+        self.policy = Some(policy.clone());
+        self.around.models.publish(Published { set, policy, reference, ema, past });
+        Ok(())
+    }
+
+    /// Copies weights that the run keeps, `lag` versions behind its policy, and puts them where other processes fetch them, if there are any.
+    async fn put_out(&mut self, part: Part, lag: u64, which: Kept) -> Result<Option<Out>> {
+        let policy = self.model_ref();
+        let id = match part {
+            Part::Policy => policy,
+            _ => {
+                let hash = blake3::hash(format!("{} {}", part.name(), policy.hash).as_bytes()).to_hex().to_string();
+                ModelRef { hash, version: policy.version.saturating_sub(lag), ..policy }
+            }
+        };
+        let Some(weights) = self.learners.weights(which, false).await? else { return Ok(None) };
+        let Some(outlet) = self.around.outlet.clone() else { return Ok(Some(Out { id, weights })) };
+        let put = move || outlet.put(part, &id, &weights).map(|()| Out { id, weights });
+        tokio::task::spawn_blocking(put).await.map_err(|error| Error::Worker(error.to_string()))?.map(Some)
     }
 
     /// Names the policy as it is now.
@@ -330,7 +343,7 @@ impl<'a> Session<'a> {
     async fn snapshot(&mut self) -> Result<Arc<Snapshot>> {
         let id = self.model_ref();
         let weights = self.learners.weights(Kept::Policy, false).await?.ok_or_else(no_policy)?;
-        self.frozen(weights, id)
+        frozen(self.around.initial.clone(), Out { id, weights }).await
     }
 
     async fn evaluate(&mut self) -> Result<Option<Ended>> {
@@ -338,8 +351,11 @@ impl<'a> Session<'a> {
         if every == 0 || !(step.is_multiple_of(every) || step == self.config.steps) {
             return Ok(None);
         }
-        let policy =
-            if self.config.ends_iteration(step) && !self.quiet { self.policy.clone() } else { self.snapshot().await? };
+        let published = self.policy.clone().filter(|_| self.config.ends_iteration(step) && !self.quiet);
+        let policy = match published {
+            Some(policy) => policy,
+            None => self.snapshot().await?,
+        };
         let Some(evaluation) = self.around.observer.evaluate(step, policy).await? else {
             return Ok(None);
         };
@@ -414,6 +430,16 @@ impl<'a> Session<'a> {
     fn seconds(&self) -> f64 {
         self.state.seconds + self.started.elapsed().as_secs_f64()
     }
+}
+
+/// Makes a snapshot of weights that are ours alone; of an adapter, on the base that all snapshots share.
+async fn frozen(initial: Arc<Snapshot>, Out { id, weights }: Out) -> Result<Arc<Snapshot>> {
+    let freeze = move || match initial.lora() {
+        Some(lora) => initial.with_adapter(&Adapter { config: lora.clone(), weights }, id),
+        None => Snapshot::owned(initial.config(), &weights, id),
+    };
+    let frozen = tokio::task::spawn_blocking(freeze).await.map_err(|error| Error::Worker(error.to_string()))?;
+    Ok(Arc::new(frozen?))
 }
 
 fn no_policy() -> Error {

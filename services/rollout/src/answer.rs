@@ -1,10 +1,10 @@
 //! From prompt tasks to rollouts: tokenise, sample, decode.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use joust_core::{Completion, Message, Player, Prompt, PromptTask, Purpose, Rollout, rng::Stream};
 use joust_data::Tokenizer;
-use joust_engine::{Engine, SamplePrompt, SampleRequest, Sampled, SamplingParams, Snapshot, Source};
+use joust_engine::{CompletionStream, Engine, SamplePrompt, SampleRequest, Sampled, SamplingParams, Snapshot, Source};
 
 use crate::{Error, Result, Revision, revise::revise, rollout_of};
 
@@ -68,8 +68,78 @@ fn together(a: Player, b: Player) -> bool {
     a == b || (reads_policy(a) && reads_policy(b))
 }
 
-/// Answers tasks of one purpose, one request a run of players that read the same weights, so that the batch depends on nothing
-/// else.
+/// Answers on their way, in the order in which they finish: one request a run of players that read the same weights, so that the batch
+/// depends on nothing else. Dropping it stops the work.
+pub(crate) struct Answers<'a> {
+    engine: &'a Engine,
+    tokenizer: &'a Tokenizer,
+    /// Who answers in each request, and the sample index of the first.
+    waiting: VecDeque<(&'a [Player], u32, SampleRequest)>,
+    now: Option<(&'a [Player], u32, CompletionStream)>,
+    /// Answers that are missing.
+    left: usize,
+}
+
+impl<'a> Answers<'a> {
+    /// Sets up the requests for tasks that read as `prompt_ids`; all players answer but the revised.
+    pub(crate) fn new(
+        engine: &'a Engine,
+        tokenizer: &'a Tokenizer,
+        models: Models<'_>,
+        (tasks, prompt_ids): (&[PromptTask], &[Vec<u32>]),
+        ask: &Ask<'a>,
+    ) -> Result<Self> {
+        let own = ask.players.iter().take_while(|player| **player != Player::Revised).count();
+        let (mut waiting, mut first) = (VecDeque::new(), 0u32);
+        for group in ask.players[..own].chunk_by(|a, b| together(*a, *b)) {
+            let samples = first..first + group.len() as u32;
+            first = samples.end;
+            let styled = match group[0] {
+                Player::Styled => Some(encode(tokenizer, tasks, |prompt| styled(prompt, ask.style))?),
+                _ => None,
+            };
+            let prompts = tasks.iter().zip(styled.as_deref().unwrap_or(prompt_ids));
+            let prompt = |(task, ids): (&PromptTask, &Vec<u32>)| SamplePrompt {
+                position: task.position,
+                prompt_ids: ids.clone(),
+                samples: samples.clone(),
+            };
+            let request = SampleRequest {
+                prompts: prompts.map(prompt).collect(),
+                params: ask.params.clone(),
+                seed: ask.seed,
+                stream: stream(tasks.iter()),
+                source: models.source(group, samples.start)?,
+            };
+            waiting.push_back((group, samples.start, request));
+        }
+        Ok(Self { engine, tokenizer, waiting, now: None, left: tasks.len() * own })
+    }
+
+    /// Waits for the next answer, and returns it with the index of its prompt; `None` when all are there.
+    pub(crate) async fn next(&mut self) -> Option<Result<(usize, Completion)>> {
+        loop {
+            if let Some((group, first, finished)) = &mut self.now {
+                match finished.next().await {
+                    Some(Ok(sampled)) => {
+                        self.left = self.left.saturating_sub(1);
+                        let (prompt, player) = (sampled.prompt, group[(sampled.sample_index - *first) as usize]);
+                        return Some(completion(self.tokenizer, player, sampled).map(|answer| (prompt, answer)));
+                    }
+                    Some(Err(error)) => return Some(Err(error.into())),
+                    None => self.now = None,
+                }
+            }
+            let Some((group, first, request)) = self.waiting.pop_front() else {
+                // An engine that stopped says nothing more.
+                return (std::mem::take(&mut self.left) > 0).then(|| Err(joust_engine::Error::Stopped.into()));
+            };
+            self.now = Some((group, first, self.engine.submit(request)));
+        }
+    }
+}
+
+/// Answers tasks of one purpose, as [`Answers`] does, then lets the revised answers follow.
 ///
 /// # Errors
 /// [`crate::Error`] if a prompt does not tokenise, the engine refuses it, or a player cannot answer in this build.
@@ -82,34 +152,13 @@ pub async fn answer(
 ) -> Result<Vec<Rollout>> {
     let prompt_ids = encode(tokenizer, tasks, Prompt::clone)?;
     let mut completions: Vec<Vec<Completion>> = tasks.iter().map(|_| Vec::new()).collect();
-    let mut first = 0u32;
-    let own = ask.players.iter().take_while(|player| **player != Player::Revised).count();
-    for group in ask.players[..own].chunk_by(|a, b| together(*a, *b)) {
-        let samples = first..first + group.len() as u32;
-        first = samples.end;
-        let styled = match group[0] {
-            Player::Styled => Some(encode(tokenizer, tasks, |prompt| styled(prompt, ask.style))?),
-            _ => None,
-        };
-        let prompts = tasks.iter().zip(styled.as_ref().unwrap_or(&prompt_ids));
-        let request = SampleRequest {
-            prompts: prompts
-                .map(|(task, ids)| SamplePrompt {
-                    position: task.position,
-                    prompt_ids: ids.clone(),
-                    samples: samples.clone(),
-                })
-                .collect(),
-            params: ask.params.clone(),
-            seed: ask.seed,
-            stream: stream(tasks.iter()),
-            source: models.source(group, samples.start)?,
-        };
-        for sampled in engine.submit(request).collect(tasks.len() * group.len()).await? {
-            let player = group[(sampled.sample_index - samples.start) as usize];
-            completions[sampled.prompt].push(completion(tokenizer, player, sampled)?);
-        }
+    let mut answers = Answers::new(engine, tokenizer, models, (tasks, &prompt_ids), ask)?;
+    while let Some(finished) = answers.next().await {
+        let (prompt, answer) = finished?;
+        completions[prompt].push(answer);
     }
+    completions.iter_mut().for_each(|own| own.sort_by_key(|answer| answer.sample_index));
+    let own = ask.players.iter().take_while(|player| **player != Player::Revised).count();
     let all = tasks.iter().zip(prompt_ids).zip(completions);
     let mut rollouts: Vec<Rollout> = all.map(|((task, ids), completions)| rollout_of(task, ids, completions)).collect();
     if own < ask.players.len() {
@@ -122,7 +171,11 @@ pub async fn answer(
     Ok(rollouts)
 }
 
-fn encode(tokenizer: &Tokenizer, tasks: &[PromptTask], ask: impl Fn(&Prompt) -> Prompt) -> Result<Vec<Vec<u32>>> {
+pub(crate) fn encode(
+    tokenizer: &Tokenizer,
+    tasks: &[PromptTask],
+    ask: impl Fn(&Prompt) -> Prompt,
+) -> Result<Vec<Vec<u32>>> {
     tasks.iter().map(|task| Ok(tokenizer.encode_prompt(&ask(&task.prompt))?)).collect()
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod observe;
 mod revise;
 pub mod server;
+mod under_way;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,6 +22,7 @@ pub use annotate::{Annotate, AnnotateBy};
 pub use answer::{Ask, Models, answer};
 pub use error::{Error, Result};
 pub use revise::Revision;
+pub use under_way::UnderWay;
 
 /// How long one wait for prompts lasts before the worker looks for a stop.
 const POLL: Duration = Duration::from_millis(500);
@@ -65,6 +67,8 @@ pub struct Deps {
     pub models: ModelStore,
     /// The policy's tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// Counts the answers that are being sampled.
+    pub under_way: UnderWay,
 }
 
 /// Answers prompts until a stop is asked for.
@@ -137,6 +141,7 @@ async fn answered(config: &Config, deps: &Deps, tasks: &[PromptTask]) -> Result<
         style: &config.style,
         revision: config.revision.as_ref(),
     };
+    let _counted = deps.under_way.count(tasks.len() * config.players.len());
     let mut rollouts = answer(&deps.engine, &deps.tokenizer, models, tasks, &ask).await?;
     if let Some(annotate) = config.annotate {
         annotate.choose(&deps.engine, reference, &mut rollouts).await?;

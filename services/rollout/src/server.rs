@@ -21,11 +21,17 @@ use joust_proto::{
     rollout::v1::{self as wire, rollout_service_server::RolloutService},
 };
 use parking_lot::Mutex;
-use tokio_stream::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use crate::{Ask, Models, answer};
+use crate::{
+    Ask, Models, UnderWay,
+    answer::{Answers, encode},
+};
 
+/// Answers on their way to one reader.
+const BACKLOG: usize = 64;
 /// Longest wait for a version that is asked for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,6 +50,8 @@ pub struct Serving {
     pub style: String,
     /// Memory of its models, in bytes.
     pub model_bytes: u64,
+    /// Counts the answers that are being sampled.
+    pub under_way: UnderWay,
 }
 
 /// The handler; the runs that it serves change.
@@ -88,27 +96,17 @@ impl Server {
         Ok(self.0.runs.lock().get(&id).cloned().ok_or_else(missing)?)
     }
 
-    async fn sample(&self, request: wire::GenerateRequest) -> Result<Vec<wire::GenerateResponse>, Status> {
+    /// Parses a request, and waits for the models that it wants.
+    async fn asked(&self, request: wire::GenerateRequest) -> Result<Asked, Status> {
         let serving = self.serving(&request.run_id)?;
         let prompts: Vec<Prompt> = list("prompts", request.prompts, 1..=MAX_ITEMS)?;
         let players = players(&request.players, request.num_generations)?;
         let params = params(&serving, request.sampling)?;
         let published = version(&serving, request.policy_version).await?;
-        let models = Models {
-            policy: &published.policy,
-            reference: &published.reference,
-            ema: published.ema.as_ref(),
-            past: published.past.as_ref(),
-            mixture_coef: serving.mixture_coef,
-        };
+        let seed = request.seed;
         let task = |(index, prompt): (u64, Prompt)| PromptTask {
             schema: SCHEMA,
-            id: RecordId::derive(&[
-                b"by hand",
-                &request.seed.to_le_bytes(),
-                &index.to_le_bytes(),
-                prompt.display().as_bytes(),
-            ]),
+            id: RecordId::derive(&[b"by hand", &seed.to_le_bytes(), &index.to_le_bytes(), prompt.display().as_bytes()]),
             position: index,
             epoch: 0,
             row: index,
@@ -116,20 +114,56 @@ impl Server {
             prompt,
         };
         let tasks: Vec<PromptTask> = (0..).zip(prompts).map(task).collect();
-        let ask = Ask { params: &params, seed: request.seed, players: &players, style: &serving.style, revision: None };
-        let rollouts = answer(&self.0.engine, &serving.tokenizer, models, &tasks, &ask).await;
-        let rollouts = rollouts.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
-        let mut said = Vec::new();
-        for (prompt_index, rollout) in (0..).zip(rollouts) {
-            let mut ids = Some(rollout.prompt_ids);
-            for completion in rollout.completions {
-                self.0.sampled.fetch_add(completion.token_ids.len() as u64, Ordering::Relaxed);
-                let prompt_ids = ids.take().unwrap_or_default();
-                said.push(wire::GenerateResponse { prompt_index, prompt_ids, completion: Some(completion.into()) });
+        let prompt_ids = encode(&serving.tokenizer, &tasks, Prompt::clone);
+        // What does not tokenise is the caller's.
+        let prompt_ids =
+            prompt_ids.map_err(|error| Error::value("prompts", error, "prompts that the model can read"))?;
+        Ok(Asked { serving, tasks, prompt_ids, players, params, seed, published })
+    }
+
+    /// Samples what was asked for, and sends each answer when it is finished, until nobody reads.
+    async fn sample(
+        &self,
+        asked: &Asked,
+        to: &mpsc::Sender<Result<wire::GenerateResponse, Status>>,
+    ) -> Result<(), Status> {
+        let Asked { serving, tasks, prompt_ids, players, params, seed, published } = asked;
+        let models = Models {
+            policy: &published.policy,
+            reference: &published.reference,
+            ema: published.ema.as_ref(),
+            past: published.past.as_ref(),
+            mixture_coef: serving.mixture_coef,
+        };
+        let ask = Ask { params, seed: *seed, players, style: &serving.style, revision: None };
+        let failed = |error: crate::Error| Failure::new(Reason::Internal, error.to_string());
+        let answers = Answers::new(&self.0.engine, &serving.tokenizer, models, (tasks, prompt_ids), &ask);
+        let (mut answers, mut first) = (answers.map_err(failed)?, vec![true; tasks.len()]);
+        let _counted = serving.under_way.count(tasks.len() * players.len());
+        while let Some(finished) = answers.next().await {
+            let (prompt, completion) = finished.map_err(failed)?;
+            self.0.sampled.fetch_add(completion.token_ids.len() as u64, Ordering::Relaxed);
+            let is_first = std::mem::take(&mut first[prompt]);
+            let prompt_ids = if is_first { prompt_ids[prompt].clone() } else { Vec::new() };
+            let prompt_index = prompt as u32;
+            let said = wire::GenerateResponse { prompt_index, prompt_ids, completion: Some(completion.into()) };
+            if to.send(Ok(said)).await.is_err() {
+                break;
             }
         }
-        Ok(said)
+        Ok(())
     }
+}
+
+/// A request that can be answered.
+struct Asked {
+    serving: Serving,
+    tasks: Vec<PromptTask>,
+    prompt_ids: Vec<Vec<u32>>,
+    players: Vec<Player>,
+    params: SamplingParams,
+    seed: u64,
+    published: Published,
 }
 
 /// Returns who gives each answer.
@@ -184,8 +218,20 @@ impl RolloutService for Server {
     type GenerateStream = Pin<Box<dyn Stream<Item = Result<wire::GenerateResponse, Status>> + Send>>;
 
     async fn generate(&self, request: Request<wire::GenerateRequest>) -> Answer<Self::GenerateStream> {
-        let said = self.sample(request.into_inner()).await?;
-        Ok(Response::new(Box::pin(tokio_stream::iter(said.into_iter().map(Ok)))))
+        let asked = self.asked(request.into_inner()).await?;
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        let server = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                sampled = server.sample(&asked, &sender) => if let Err(status) = sampled {
+                    // Nobody listening means nobody needs it.
+                    let _ = sender.send(Err(status)).await;
+                },
+                // Who hung up wants no more.
+                () = sender.closed() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
     async fn load_models(&self, request: Request<wire::LoadModelsRequest>) -> Answer<wire::LoadModelsResponse> {
@@ -204,7 +250,7 @@ impl RolloutService for Server {
         let load = |(run, serving): (&RunId, &Serving)| wire::RunLoad {
             run_id: run.to_string(),
             models: Some(serving.models.current().set.into()),
-            sequences: 0,
+            sequences: serving.under_way.now() as u32,
             model_bytes: serving.model_bytes,
         };
         let runs = inner.runs.lock().iter().map(load).collect();
@@ -220,7 +266,8 @@ impl RolloutService for Server {
     }
 
     async fn drain(&self, _: Request<wire::DrainRequest>) -> Answer<wire::DrainResponse> {
+        let sequences = self.0.runs.lock().values().map(|serving| serving.under_way.now() as u32).sum();
         self.0.drain.trigger();
-        Ok(Response::new(wire::DrainResponse { sequences: 0 }))
+        Ok(Response::new(wire::DrainResponse { sequences }))
     }
 }

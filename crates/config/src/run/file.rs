@@ -32,13 +32,7 @@ impl ConfigFile for RunFile {
         let mut paths = vec![&mut self.policy.model, &mut self.data.prompts];
         paths.extend(self.data.eval_prompts.as_mut());
         paths.extend(self.policy.lora.as_mut().and_then(|lora| lora.init.as_mut()));
-        for judge in &mut self.judge {
-            if let JudgeConfig::Learned(judge) = judge {
-                paths.push(&mut judge.model);
-            } else if let JudgeConfig::RewardModel(judge) = judge {
-                paths.push(&mut judge.model);
-            }
-        }
+        paths.extend(self.judge.iter_mut().filter_map(JudgeConfig::model_mut));
         paths
     }
 

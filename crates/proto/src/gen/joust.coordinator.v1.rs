@@ -710,12 +710,6 @@ pub struct WorkerProgress {
     /// Optimizer steps that are done; of a learner only.
     #[prost(uint64, tag = "3")]
     pub steps_done: u64,
-    /// Items that it holds, in records of its topic.
-    #[prost(uint64, tag = "4")]
-    pub in_flight: u64,
-    /// Items that it finished since it was registered, in records of its topic.
-    #[prost(uint64, tag = "5")]
-    pub finished: u64,
     /// Why a learner ended the run: finished, stopped, max_kl, patience or budget; empty while it trains.
     #[prost(string, tag = "6")]
     pub ended: ::prost::alloc::string::String,

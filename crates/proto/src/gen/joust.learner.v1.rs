@@ -86,12 +86,15 @@ pub struct FetchWeightsRequest {
     /// Which weights.
     #[prost(enumeration = "ModelPart", tag = "2")]
     pub part: i32,
-    /// The weights as a model set names them; other ones under the same version are refused. May be absent for the initial part.
+    /// The weights as a model set names them; other ones under the same version are refused. May be absent for the initial part and for judges.
     #[prost(message, optional, tag = "3")]
     pub model: ::core::option::Option<super::super::common::v1::ModelRef>,
     /// Bytes that the caller has: the transfer continues there.
     #[prost(uint64, tag = "4")]
     pub offset_bytes: u64,
+    /// Name of the judge whose model is meant; with the judge part only; at most 128 bytes.
+    #[prost(string, tag = "5")]
+    pub judge: ::prost::alloc::string::String,
 }
 /// One file of a model folder.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -118,6 +121,9 @@ pub struct WeightsHeader {
     /// The weights as a model set names them.
     #[prost(message, optional, tag = "4")]
     pub model: ::core::option::Option<super::super::common::v1::ModelRef>,
+    /// Folder in which the learner has the files: a caller that shares it takes them from there and cuts the call; at most 4096 bytes.
+    #[prost(string, tag = "5")]
+    pub folder: ::prost::alloc::string::String,
 }
 /// A piece of the bytes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -223,6 +229,8 @@ pub enum ModelPart {
     Past = 4,
     /// The weights that the run began with, whole and without an adapter, with configuration and tokenizer.
     Initial = 5,
+    /// The model folder of a judge, as the run file names it.
+    Judge = 6,
 }
 impl ModelPart {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -237,6 +245,7 @@ impl ModelPart {
             Self::Ema => "MODEL_PART_EMA",
             Self::Past => "MODEL_PART_PAST",
             Self::Initial => "MODEL_PART_INITIAL",
+            Self::Judge => "MODEL_PART_JUDGE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -248,6 +257,7 @@ impl ModelPart {
             "MODEL_PART_EMA" => Some(Self::Ema),
             "MODEL_PART_PAST" => Some(Self::Past),
             "MODEL_PART_INITIAL" => Some(Self::Initial),
+            "MODEL_PART_JUDGE" => Some(Self::Judge),
             _ => None,
         }
     }

@@ -17,7 +17,7 @@ use tch::Tensor;
 
 use super::{
     Worker,
-    transfer::{Replaced, SILENCE, fetch, said},
+    transfer::{Replaced, SILENCE, Wanted, fetch, said},
 };
 use crate::{device, model};
 
@@ -34,6 +34,8 @@ pub(super) struct Follower {
     client: LearnerServiceClient<Caller>,
     address: String,
     folder: PathBuf,
+    /// Below it the learner's files are taken as they are.
+    shared: Option<PathBuf>,
     first: Arc<First>,
     store: ModelStore,
 }
@@ -47,7 +49,9 @@ impl Follower {
         let (run, mut client) = (resolved.run.name.clone(), learner_client(worker.caller(address)?));
         let folder = worker.cache().join(run.as_str());
         let target = folder.join("initial");
-        let found = fetch(&mut client, (&run, wire::ModelPart::Initial, None), &target).await?;
+        let shared = worker.shared();
+        let wanted = Wanted { run: &run, part: wire::ModelPart::Initial, model: None, judge: "" };
+        let found = fetch(&mut client, wanted, (&target, shared.as_deref())).await?;
         let policy = Policy { model: target, ..resolved.run.policy.clone() };
         let (seed, hash) = (resolved.run.seed, found.model.hash.clone());
         let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<First> {
@@ -59,7 +63,7 @@ impl Follower {
         let set = ModelSet { policy: initial.id.clone(), reference: initial.id.clone(), ema: None, past: Vec::new() };
         let (ema, past) = (Some(initial.clone()), Some(initial.clone()));
         let store = ModelStore::new(Published { set, policy: initial.clone(), reference: initial, ema, past });
-        Ok(Self { run, client, address: address.to_owned(), folder, first, store })
+        Ok(Self { run, client, address: address.to_owned(), folder, shared, first, store })
     }
 
     /// Returns what the run began with.
@@ -135,7 +139,8 @@ impl Follower {
             return Ok(Some(found.clone()));
         }
         let folder = self.folder.join(part.as_str_name());
-        match fetch(&mut self.client, (&self.run, part, Some(id)), &folder).await {
+        let wanted = Wanted { run: &self.run, part, model: Some(id), judge: "" };
+        match fetch(&mut self.client, wanted, (&folder, self.shared.as_deref())).await {
             Ok(_) => {}
             Err(error) if error.downcast_ref::<Replaced>().is_some() => return Ok(None),
             Err(error) => return Err(error),

@@ -11,7 +11,7 @@ use joust_rpc::{Services, sized::judge_server};
 use tokio::sync::watch;
 
 use super::{
-    Worker,
+    Worker, judge_models,
     runs::{self, Served, Work},
 };
 use crate::{
@@ -35,10 +35,11 @@ pub(super) fn work(
 /// Judges a run's rollouts until it is left.
 async fn judge_for(worker: Arc<Worker>, server: Server, served: Served) -> anyhow::Result<()> {
     let (run, steps) = (served.resolved.run.clone(), served.assignment.borrow().steps);
+    let Some(local) = judge_models::local(&worker, &served).await? else { return Ok(()) };
     let serving = tokio::task::spawn_blocking({
         let run = run.clone();
         move || -> anyhow::Result<Serving> {
-            let opened = scorer::open_all(&run.judge, &run.output.dir, &device::chosen())?;
+            let opened = scorer::open_all(&local, &run.output.dir, &device::chosen())?;
             let judges =
                 run.judge.iter().map(|judge| Ok((judge.name().to_owned(), build(judge, &run.judge, &opened)?)));
             let kinds = run.judge.iter().map(|judge| (judge.name().to_owned(), judge.kind().to_owned())).collect();

@@ -113,6 +113,11 @@ async fn train(worker: &Worker, server: &Server, served: &Served, generation: u6
             .and_then(|()| Ok(joust_model::publish_folder(staging, &words, &config, &parts.model.weights)?));
         put.map_err(|error| joust_learner::Error::Outlet { path: staging.into(), reason: format!("{error:#}") })
     })?;
+    for judge in &run.judge {
+        if let Some(model) = judge.clone().model_mut() {
+            outlet.offer(judge.name(), &*model);
+        }
+    }
     let (progress, watching) = watch::channel(None);
     let (config, mut deps) = roles::learner(resolved, &parts, &stage, progress)?;
     drop(parts);

@@ -2,6 +2,7 @@
 
 mod follow;
 mod judge;
+mod judge_models;
 mod learner;
 mod membership;
 mod rollout;
@@ -68,6 +69,12 @@ impl Worker {
     /// Sets up calls to another service.
     pub(crate) fn caller(&self, address: &str) -> anyhow::Result<Caller> {
         Ok(Caller::new(client_config(&self.deployment, address)?)?)
+    }
+
+    /// Returns the folder below which a learner's files can be taken as they are, if this process sees it.
+    pub(crate) fn shared(&self) -> Option<PathBuf> {
+        let folders = &self.deployment.folders;
+        folders.runs.as_deref().filter(|_| folders.share_weights).and_then(|runs| runs.canonicalize().ok())
     }
 
     /// Returns a folder for what is fetched.

@@ -3,17 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use joust_core::Shutdown;
+use joust_core::{Player, Shutdown};
 use joust_engine::Engine;
 use joust_judges::build;
 use joust_proto::coordinator::v1::Assignment;
-use joust_rollout::server::{Server, Serving};
+use joust_rollout::{
+    UnderWay,
+    server::{Server, Serving},
+};
 use joust_rpc::{Services, sized::rollout_server};
 use tokio::sync::watch;
 
 use super::{
     Worker,
     follow::Follower,
+    judge_models,
     runs::{self, Served, Work},
     transfer::NotYet,
 };
@@ -43,9 +47,15 @@ pub(super) fn work(
 async fn rollout_for(worker: Arc<Worker>, (engine, server): (Engine, Server), served: Served) -> anyhow::Result<()> {
     let run = &served.resolved.run;
     let Some(mut follower) = first(&worker, &served).await? else { return Ok(()) };
+    // Only revised answers are judged here.
+    let local = match run.sampling.players.contains(&Player::Revised) {
+        true => judge_models::local(&worker, &served).await?,
+        false => Some(run.judge.clone()),
+    };
+    let Some(local) = local else { return Ok(()) };
     let (models, model) = (follower.models(), follower.model().clone());
     let steps = served.assignment.borrow().steps;
-    let params = sampling(run, &model.tokenizer);
+    let (params, under_way) = (sampling(run, &model.tokenizer), UnderWay::default());
     server.serve(
         run.name.clone(),
         Serving {
@@ -55,15 +65,17 @@ async fn rollout_for(worker: Arc<Worker>, (engine, server): (Engine, Server), se
             mixture_coef: run.sampling.mixture_coef,
             style: run.sampling.style.clone(),
             model_bytes: model.bytes,
+            under_way: under_way.clone(),
         },
     );
     worker.reporter.progress(&run.name, |told| told.recovered = true);
     let judge = || {
-        let opened = scorer::open_all(&run.judge, &run.output.dir, &device::chosen())?;
+        let opened = scorer::open_all(&local, &run.output.dir, &device::chosen())?;
         Ok(build(run.training_judge().context("the run file names no judge")?, &run.judge, &opened)?)
     };
     let config = roles::rollout_config(run, steps, (params, &worker.name), judge)?;
-    let deps = joust_rollout::Deps { queue: worker.queue.clone(), engine, models, tokenizer: model.tokenizer.clone() };
+    let (queue, tokenizer) = (worker.queue.clone(), model.tokenizer.clone());
+    let deps = joust_rollout::Deps { queue, engine, models, tokenizer, under_way };
     let sampling = if served.assignment.borrow().by_hand {
         tokio::spawn({
             let stop = served.stop.clone();

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -32,6 +33,19 @@ pub(super) struct Replaced;
 #[error("the learner does not serve the run yet")]
 pub(super) struct NotYet;
 
+/// What is fetched.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Run that it belongs to.
+    pub run: &'a RunId,
+    /// Which of its models.
+    pub part: wire::ModelPart,
+    /// The weights as a model set names them; `None` for the newest of the part.
+    pub model: Option<&'a ModelRef>,
+    /// Name of the judge, for the model of one.
+    pub judge: &'a str,
+}
+
 /// What was fetched.
 pub struct Fetched {
     /// Which model it is.
@@ -48,33 +62,30 @@ pub(super) fn said(status: tonic::Status) -> anyhow::Error {
     }
 }
 
-/// Fetches the files of weights into a folder, which appears whole or not at all; a cut transfer goes on where it was. Without a model
-/// reference the newest of the part are meant.
+/// Fetches the files of weights into a folder, which appears whole or not at all; a cut transfer goes on where it was. Files that the
+/// learner has below `shared` are taken from there.
 ///
 /// # Errors
 /// A learner that is gone, has newer weights or sends others than it says, or a disk that takes no more.
 pub async fn fetch(
     client: &mut LearnerServiceClient<Caller>,
-    what: (&RunId, wire::ModelPart, Option<&ModelRef>),
-    folder: &Path,
+    wanted: Wanted<'_>,
+    (folder, shared): (&Path, Option<&Path>),
 ) -> anyhow::Result<Fetched> {
-    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let staging = folder.with_file_name(format!(".{name}"));
-    if staging.exists() {
-        fs::remove_dir_all(&staging).with_context(|| format!("failed to remove {}", staging.display()))?;
-    }
-    fs::create_dir_all(&staging).with_context(|| format!("failed to create {}", staging.display()))?;
-    let mut transfer =
-        Transfer { folder: staging.clone(), header: None, done: 0, file: None, hasher: blake3::Hasher::new() };
+    let staged = Staging::beside(folder)?;
+    let staging = staged.0.clone();
+    let shared = shared.map(Path::to_owned);
+    let hasher = blake3::Hasher::new();
+    let mut transfer = Transfer { folder: staging.clone(), shared, header: None, done: 0, file: None, hasher };
     let mut tries = 0;
     loop {
-        match transfer.go_on(client, what).await {
+        match transfer.go_on(client, wanted).await {
             Ok(()) => break,
             Err(error) if error.downcast_ref::<Replaced>().is_some() => return Err(error),
             // One that serves the run no more does not say which weights it had: whoever asked for them asks the coordinator.
-            Err(error) if error.downcast_ref::<NotYet>().is_some() && what.2.is_some() => return Err(error),
+            Err(error) if error.downcast_ref::<NotYet>().is_some() && wanted.model.is_some() => return Err(error),
             Err(error) if error.downcast_ref::<NotYet>().is_some() => {
-                tracing::debug!(run = %what.0, "the learner does not serve the run yet");
+                tracing::debug!(run = %wanted.run, "the learner does not serve the run yet");
                 tokio::time::sleep(SOON).await;
             }
             Err(error) if tries + 1 < TRIES => {
@@ -104,9 +115,40 @@ pub async fn fetch(
     Ok(Fetched { model, bytes: header.total_bytes })
 }
 
+/// A folder of one fetch, which nobody else writes into: one that was given up may still be at work.
+struct Staging(PathBuf);
+
+impl Staging {
+    fn beside(folder: &Path) -> anyhow::Result<Self> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let (own, number) = (format!(".{name}-{}-", std::process::id()), MADE.fetch_add(1, Ordering::Relaxed));
+        let parent = folder.parent().unwrap_or(Path::new("."));
+        for entry in parent.read_dir().into_iter().flatten().flatten() {
+            let found = entry.file_name().to_string_lossy().into_owned();
+            if found.starts_with(&format!(".{name}-")) && !found.starts_with(&own) {
+                // Of a process that was killed: the folder is this worker's alone.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let path = folder.with_file_name(format!("{own}{number}"));
+        fs::create_dir_all(&path).with_context(|| format!("failed to create {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // It has its own name by now, or nobody wants it.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Files that arrive end to end.
 struct Transfer {
     folder: PathBuf,
+    /// Below it the learner's files may be taken.
+    shared: Option<PathBuf>,
     header: Option<wire::WeightsHeader>,
     /// Bytes that arrived.
     done: u64,
@@ -115,22 +157,24 @@ struct Transfer {
 }
 
 impl Transfer {
-    async fn go_on(
-        &mut self,
-        client: &mut LearnerServiceClient<Caller>,
-        (run, part, model): (&RunId, wire::ModelPart, Option<&ModelRef>),
-    ) -> anyhow::Result<()> {
+    async fn go_on(&mut self, client: &mut LearnerServiceClient<Caller>, wanted: Wanted<'_>) -> anyhow::Result<()> {
         let request = wire::FetchWeightsRequest {
-            run_id: run.to_string(),
-            part: part.into(),
-            model: model.cloned().map(Into::into),
+            run_id: wanted.run.to_string(),
+            part: wanted.part.into(),
+            model: wanted.model.cloned().map(Into::into),
             offset_bytes: self.done,
+            judge: wanted.judge.to_owned(),
         };
         let mut pieces = client.fetch_weights(request).await.map_err(said)?.into_inner();
         loop {
             let next = tokio::time::timeout(SILENCE, pieces.message()).await.context("the learner says nothing")?;
             match next.map_err(said)?.and_then(|piece| piece.kind) {
-                Some(Kind::Header(header)) => self.begin(header)?,
+                Some(Kind::Header(header)) => {
+                    self.begin(header)?;
+                    if self.done == 0 && self.take_shared().await? {
+                        return Ok(());
+                    }
+                }
                 Some(Kind::Chunk(chunk)) => self.take(&chunk)?,
                 None => break,
             }
@@ -155,11 +199,41 @@ impl Transfer {
         for file in &header.files {
             let plain = !file.name.is_empty() && !file.name.contains(['/', '\\', '\0']) && !file.name.starts_with('.');
             ensure!(plain, "the learner sends a file named {:?}", file.name);
-            // Also those without a byte are there.
-            File::create(self.folder.join(&file.name)).with_context(|| format!("failed to write {}", file.name))?;
         }
+        self.create(&header)?;
         self.header = Some(header);
         Ok(())
+    }
+
+    /// Makes the files anew; also those without a byte are there.
+    fn create(&self, header: &wire::WeightsHeader) -> anyhow::Result<()> {
+        for file in &header.files {
+            let path = self.folder.join(&file.name);
+            // One that has the learner's file under it must never be written into.
+            let removed = fs::remove_file(&path);
+            removed.or_else(absent).with_context(|| format!("failed to remove {}", file.name))?;
+            File::create_new(&path).with_context(|| format!("failed to write {}", file.name))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the files from where the learner has them, if that is seen from here; else the call goes on.
+    async fn take_shared(&mut self) -> anyhow::Result<bool> {
+        let (Some(shared), Some(header)) = (self.shared.take(), self.header.clone()) else { return Ok(false) };
+        let (folder, wanted) = (self.folder.clone(), header.clone());
+        let taken = tokio::task::spawn_blocking(move || take_shared(&wanted, &shared, &folder)).await;
+        match taken.context("taking shared weights panicked")? {
+            Ok(hasher) => {
+                self.done = hasher.count();
+                self.hasher = hasher;
+                Ok(true)
+            }
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "weights are not shared; they are fetched");
+                self.create(&header)?;
+                Ok(false)
+            }
+        }
     }
 
     fn take(&mut self, chunk: &wire::WeightsChunk) -> anyhow::Result<()> {
@@ -184,5 +258,83 @@ impl Transfer {
             data = &data[count..];
         }
         Ok(())
+    }
+}
+
+fn absent(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Takes a learner's files from below `shared` into a folder, by a second name where the disk is one, else as copies; returns their hash.
+fn take_shared(header: &wire::WeightsHeader, shared: &Path, folder: &Path) -> anyhow::Result<blake3::Hasher> {
+    let own = Path::new(&header.folder).canonicalize()?;
+    ensure!(own.starts_with(shared), "{} is not below {}", own.display(), shared.display());
+    let mut hasher = blake3::Hasher::new();
+    for file in &header.files {
+        let (from, to) = (own.join(&file.name), folder.join(&file.name));
+        fs::remove_file(&to)?;
+        if fs::hard_link(&from, &to).is_err() {
+            std::io::copy(&mut File::open(&from)?, &mut File::create_new(&to)?)?;
+        }
+        hasher.update_mmap_rayon(&to)?;
+    }
+    let found = hasher.finalize().to_hex().to_string();
+    ensure!(found == header.blake3, "the files of {} are others than the learner says", own.display());
+    Ok(hasher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with two files, and what its learner says of them.
+    fn offered(folder: &Path) -> wire::WeightsHeader {
+        fs::create_dir_all(folder).expect("made");
+        let all: [(&str, &[u8]); 2] = [("config.json", b"{}"), ("model.safetensors", b"weights")];
+        let mut hasher = blake3::Hasher::new();
+        let files = all.map(|(name, bytes)| {
+            fs::write(folder.join(name), bytes).expect("written");
+            hasher.update(bytes);
+            wire::WeightsFile { name: name.into(), size_bytes: bytes.len() as u64 }
+        });
+        wire::WeightsHeader {
+            total_bytes: 9,
+            blake3: hasher.finalize().to_hex().to_string(),
+            files: files.to_vec(),
+            model: None,
+            folder: folder.display().to_string(),
+        }
+    }
+
+    async fn taken(header: &wire::WeightsHeader, shared: &Path, into: &Path) -> Transfer {
+        fs::create_dir_all(into).expect("made");
+        let (folder, shared) = (into.to_owned(), Some(shared.to_owned()));
+        let hasher = blake3::Hasher::new();
+        let mut transfer = Transfer { folder, shared, header: None, done: 0, file: None, hasher };
+        transfer.begin(header.clone()).expect("a header");
+        transfer.take_shared().await.expect("no error");
+        transfer
+    }
+
+    #[tokio::test]
+    async fn shared_files_are_taken_whole_and_checked() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("a path");
+        let (runs, own) = (root.join("runs"), root.join("runs/r/.weights"));
+        let header = offered(&own);
+        let found = taken(&header, &runs, &root.join("a")).await;
+        assert_eq!((found.done, found.hasher.finalize().to_hex().to_string()), (9, header.blake3.clone()));
+        assert_eq!(fs::read(root.join("a/model.safetensors")).expect("there"), b"weights");
+        // A folder elsewhere, or other bytes than are told: nothing is taken, and what is fetched then is not written into the learner's files.
+        for (header, runs) in
+            [(header.clone(), root.join("other")), (wire::WeightsHeader { blake3: "0".repeat(64), ..header }, runs)]
+        {
+            fs::create_dir_all(&runs).expect("made");
+            let mut refused = taken(&header, &runs, &root.join("b")).await;
+            assert_eq!(refused.done, 0);
+            refused.take(&wire::WeightsChunk { offset_bytes: 0, data: b"{}another".to_vec().into() }).expect("taken");
+            assert_eq!(fs::read(root.join("b/model.safetensors")).expect("there"), b"another");
+            assert_eq!(fs::read(own.join("model.safetensors")).expect("there"), b"weights");
+        }
     }
 }

@@ -168,6 +168,7 @@ fn spawn_rollout(
         engine: stage.engine.clone(),
         models: stage.models.clone(),
         tokenizer: parts.model.tokenizer.clone(),
+        under_way: joust_rollout::UnderWay::default(),
     };
     let stop = stop.clone();
     roles.spawn(async move { Ok(joust_rollout::run(config, deps, stop).await?) });

@@ -175,6 +175,8 @@ impl Drop for Cluster {
 /// Sets up `joust up`.
 fn up(folder: &Path, root: &Path, size: Size) -> Command {
     let mut up = Command::new(env!("CARGO_BIN_EXE_joust"));
+    // Tests may call as often as they want; that tokens may not is tested in crates/rpc.
+    up.env("JOUST_DEPLOYMENT__LIMITS__CALLS_PER_S", "0");
     up.env("JOUST_LOG", "warn").args(["up", "--threads", "1", "--folder"]).arg(folder).arg("--root").arg(root);
     for (flag, count) in [("--rollouts", size.rollouts), ("--judges", size.judges), ("--learners", size.learners)] {
         up.args([flag, &count.to_string()]);

@@ -62,6 +62,8 @@ async fn behind_proxies(cluster: &mut Cluster) -> BTreeMap<(&'static str, &'stat
     for role in ["learner", "judge", "rollout"] {
         let coordinator = proxies[&(role, "coordinator")].port;
         let mut settings = vec![queue(role), format!("connect.coordinator=\"https://127.0.0.1:{coordinator}\"")];
+        // So that they cross the edge.
+        settings.push("folders.share_weights=false".into());
         if role == "learner" {
             settings.push(format!("listen.learner=\"127.0.0.1:{learner}\""));
             settings.push(format!("listen.advertise=\"127.0.0.1:{}\"", proxies[&("rollout", "learner")].port));

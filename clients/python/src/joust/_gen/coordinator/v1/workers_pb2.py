@@ -27,33 +27,33 @@ from joust._gen.common.v1 import rollout_pb2 as joust_dot_common_dot_v1_dot_roll
 from joust._gen.coordinator.v1 import runs_pb2 as joust_dot_coordinator_dot_v1_dot_runs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"joust/coordinator/v1/workers.proto\x12\x14joust.coordinator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1djoust/common/v1/rollout.proto\x1a\x1fjoust/coordinator/v1/runs.proto\"\xa2\x01\n\x15RegisterWorkerRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12(\n\x04role\x18\x02 \x01(\x0e\x32\x1a.joust.coordinator.v1.Role\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x14\n\x0c\x62udget_bytes\x18\x05 \x01(\x04\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\"\xc8\x01\n\x16RegisterWorkerResponse\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x31\n\x0elease_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x0b\x61ssignments\x18\x04 \x03(\x0b\x32 .joust.coordinator.v1.Assignment\"\xe7\x01\n\x0eWorkerProgress\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x16\n\x0epolicy_version\x18\x02 \x01(\x04\x12\x12\n\nsteps_done\x18\x03 \x01(\x04\x12\x11\n\tin_flight\x18\x04 \x01(\x04\x12\x10\n\x08\x66inished\x18\x05 \x01(\x04\x12\r\n\x05\x65nded\x18\x06 \x01(\t\x12\x0e\n\x06\x66\x61iled\x18\x07 \x01(\t\x12\x12\n\ngeneration\x18\x08 \x01(\x04\x12\x11\n\trecovered\x18\t \x01(\x08\x12\x1b\n\x0erestored_steps\x18\n \x01(\x04H\x00\x88\x01\x01\x42\x11\n\x0f_restored_steps\"\x91\x02\n\x0cLearnerEvent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12/\n\x04step\x18\x03 \x01(\x0b\x32\x1f.joust.coordinator.v1.StepEventH\x00\x12;\n\nevaluation\x18\x04 \x01(\x0b\x32%.joust.coordinator.v1.EvaluationEventH\x00\x12;\n\ncheckpoint\x18\x05 \x01(\x0b\x32%.joust.coordinator.v1.CheckpointEventH\x00\x12+\n\x06models\x18\x06 \x01(\x0b\x32\x19.joust.common.v1.ModelSetH\x00\x42\x07\n\x05\x65vent\"\xaf\x01\n\x10HeartbeatRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\r\n\x05lease\x18\x02 \x01(\x04\x12\x36\n\x08progress\x18\x03 \x03(\x0b\x32$.joust.coordinator.v1.WorkerProgress\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x32\n\x06\x65vents\x18\x05 \x03(\x0b\x32\".joust.coordinator.v1.LearnerEvent\"\xa4\x01\n\nAssignment\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08run_toml\x18\x02 \x01(\t\x12\x15\n\rsettings_hash\x18\x03 \x01(\t\x12\x17\n\x0flearner_address\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x04\x12\x0f\n\x07\x62y_hand\x18\x06 \x01(\x08\x12\x10\n\x08stopping\x18\x07 \x01(\x08\x12\r\n\x05steps\x18\x08 \x01(\x04\"}\n\x11HeartbeatResponse\x12\x31\n\x0elease_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x0b\x61ssignments\x18\x02 \x03(\x0b\x32 .joust.coordinator.v1.Assignment\"N\n\x12ListWorkersRequest\x12(\n\x04role\x18\x01 \x01(\x0e\x32\x1a.joust.coordinator.v1.Role\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"\xae\x01\n\x06Member\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12(\n\x04role\x18\x02 \x01(\x0e\x32\x1a.joust.coordinator.v1.Role\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x0f\n\x07run_ids\x18\x05 \x03(\t\x12\x36\n\x08progress\x18\x06 \x03(\x0b\x32$.joust.coordinator.v1.WorkerProgress\"D\n\x13ListWorkersResponse\x12-\n\x07workers\x18\x01 \x03(\x0b\x32\x1c.joust.coordinator.v1.Member*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_ROLLOUT\x10\x01\x12\x0e\n\nROLE_JUDGE\x10\x02\x12\x10\n\x0cROLE_LEARNER\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"joust/coordinator/v1/workers.proto\x12\x14joust.coordinator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1djoust/common/v1/rollout.proto\x1a\x1fjoust/coordinator/v1/runs.proto\"\xa2\x01\n\x15RegisterWorkerRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12(\n\x04role\x18\x02 \x01(\x0e\x32\x1a.joust.coordinator.v1.Role\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x14\n\x0c\x62udget_bytes\x18\x05 \x01(\x04\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\"\xc8\x01\n\x16RegisterWorkerResponse\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x31\n\x0elease_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x0b\x61ssignments\x18\x04 \x03(\x0b\x32 .joust.coordinator.v1.Assignment\"\xe3\x01\n\x0eWorkerProgress\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x16\n\x0epolicy_version\x18\x02 \x01(\x04\x12\x12\n\nsteps_done\x18\x03 \x01(\x04\x12\r\n\x05\x65nded\x18\x06 \x01(\t\x12\x0e\n\x06\x66\x61iled\x18\x07 \x01(\t\x12\x12\n\ngeneration\x18\x08 \x01(\x04\x12\x11\n\trecovered\x18\t \x01(\x08\x12\x1b\n\x0erestored_steps\x18\n \x01(\x04H\x00\x88\x01\x01\x42\x11\n\x0f_restored_stepsJ\x04\x08\x04\x10\x05J\x04\x08\x05\x10\x06R\tin_flightR\x08\x66inished\"\x91\x02\n\x0cLearnerEvent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12/\n\x04step\x18\x03 \x01(\x0b\x32\x1f.joust.coordinator.v1.StepEventH\x00\x12;\n\nevaluation\x18\x04 \x01(\x0b\x32%.joust.coordinator.v1.EvaluationEventH\x00\x12;\n\ncheckpoint\x18\x05 \x01(\x0b\x32%.joust.coordinator.v1.CheckpointEventH\x00\x12+\n\x06models\x18\x06 \x01(\x0b\x32\x19.joust.common.v1.ModelSetH\x00\x42\x07\n\x05\x65vent\"\xaf\x01\n\x10HeartbeatRequest\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\r\n\x05lease\x18\x02 \x01(\x04\x12\x36\n\x08progress\x18\x03 \x03(\x0b\x32$.joust.coordinator.v1.WorkerProgress\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x32\n\x06\x65vents\x18\x05 \x03(\x0b\x32\".joust.coordinator.v1.LearnerEvent\"\xa4\x01\n\nAssignment\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08run_toml\x18\x02 \x01(\t\x12\x15\n\rsettings_hash\x18\x03 \x01(\t\x12\x17\n\x0flearner_address\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x04\x12\x0f\n\x07\x62y_hand\x18\x06 \x01(\x08\x12\x10\n\x08stopping\x18\x07 \x01(\x08\x12\r\n\x05steps\x18\x08 \x01(\x04\"}\n\x11HeartbeatResponse\x12\x31\n\x0elease_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x0b\x61ssignments\x18\x02 \x03(\x0b\x32 .joust.coordinator.v1.Assignment\"N\n\x12ListWorkersRequest\x12(\n\x04role\x18\x01 \x01(\x0e\x32\x1a.joust.coordinator.v1.Role\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"\xae\x01\n\x06Member\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12(\n\x04role\x18\x02 \x01(\x0e\x32\x1a.joust.coordinator.v1.Role\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x0f\n\x07run_ids\x18\x05 \x03(\t\x12\x36\n\x08progress\x18\x06 \x03(\x0b\x32$.joust.coordinator.v1.WorkerProgress\"D\n\x13ListWorkersResponse\x12-\n\x07workers\x18\x01 \x03(\x0b\x32\x1c.joust.coordinator.v1.Member*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_ROLLOUT\x10\x01\x12\x0e\n\nROLE_JUDGE\x10\x02\x12\x10\n\x0cROLE_LEARNER\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'joust.coordinator.v1.workers_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=1833
-  _globals['_ROLE']._serialized_end=1913
+  _globals['_ROLE']._serialized_start=1829
+  _globals['_ROLE']._serialized_end=1909
   _globals['_REGISTERWORKERREQUEST']._serialized_start=157
   _globals['_REGISTERWORKERREQUEST']._serialized_end=319
   _globals['_REGISTERWORKERRESPONSE']._serialized_start=322
   _globals['_REGISTERWORKERRESPONSE']._serialized_end=522
   _globals['_WORKERPROGRESS']._serialized_start=525
-  _globals['_WORKERPROGRESS']._serialized_end=756
-  _globals['_LEARNEREVENT']._serialized_start=759
-  _globals['_LEARNEREVENT']._serialized_end=1032
-  _globals['_HEARTBEATREQUEST']._serialized_start=1035
-  _globals['_HEARTBEATREQUEST']._serialized_end=1210
-  _globals['_ASSIGNMENT']._serialized_start=1213
-  _globals['_ASSIGNMENT']._serialized_end=1377
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1379
-  _globals['_HEARTBEATRESPONSE']._serialized_end=1504
-  _globals['_LISTWORKERSREQUEST']._serialized_start=1506
-  _globals['_LISTWORKERSREQUEST']._serialized_end=1584
-  _globals['_MEMBER']._serialized_start=1587
-  _globals['_MEMBER']._serialized_end=1761
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=1763
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=1831
+  _globals['_WORKERPROGRESS']._serialized_end=752
+  _globals['_LEARNEREVENT']._serialized_start=755
+  _globals['_LEARNEREVENT']._serialized_end=1028
+  _globals['_HEARTBEATREQUEST']._serialized_start=1031
+  _globals['_HEARTBEATREQUEST']._serialized_end=1206
+  _globals['_ASSIGNMENT']._serialized_start=1209
+  _globals['_ASSIGNMENT']._serialized_end=1373
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1375
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1500
+  _globals['_LISTWORKERSREQUEST']._serialized_start=1502
+  _globals['_LISTWORKERSREQUEST']._serialized_end=1580
+  _globals['_MEMBER']._serialized_start=1583
+  _globals['_MEMBER']._serialized_end=1757
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=1759
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=1827
 # @@protoc_insertion_point(module_scope)

@@ -52,12 +52,10 @@ class RegisterWorkerResponse(_message.Message):
     def __init__(self, lease: _Optional[int] = ..., lease_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., heartbeat_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ...) -> None: ...
 
 class WorkerProgress(_message.Message):
-    __slots__ = ("run_id", "policy_version", "steps_done", "in_flight", "finished", "ended", "failed", "generation", "recovered", "restored_steps")
+    __slots__ = ("run_id", "policy_version", "steps_done", "ended", "failed", "generation", "recovered", "restored_steps")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     STEPS_DONE_FIELD_NUMBER: _ClassVar[int]
-    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
-    FINISHED_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -66,14 +64,12 @@ class WorkerProgress(_message.Message):
     run_id: str
     policy_version: int
     steps_done: int
-    in_flight: int
-    finished: int
     ended: str
     failed: str
     generation: int
     recovered: bool
     restored_steps: int
-    def __init__(self, run_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., steps_done: _Optional[int] = ..., in_flight: _Optional[int] = ..., finished: _Optional[int] = ..., ended: _Optional[str] = ..., failed: _Optional[str] = ..., generation: _Optional[int] = ..., recovered: _Optional[bool] = ..., restored_steps: _Optional[int] = ...) -> None: ...
+    def __init__(self, run_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., steps_done: _Optional[int] = ..., ended: _Optional[str] = ..., failed: _Optional[str] = ..., generation: _Optional[int] = ..., recovered: _Optional[bool] = ..., restored_steps: _Optional[int] = ...) -> None: ...
 
 class LearnerEvent(_message.Message):
     __slots__ = ("run_id", "sequence", "step", "evaluation", "checkpoint", "models")

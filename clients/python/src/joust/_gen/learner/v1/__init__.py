@@ -5,6 +5,7 @@ from joust._gen.learner.v1.learner_pb2 import GetStatusRequest as GetStatusReque
 from joust._gen.learner.v1.learner_pb2 import GetStatusResponse as GetStatusResponse
 from joust._gen.learner.v1.learner_pb2 import MODEL_PART_EMA as MODEL_PART_EMA
 from joust._gen.learner.v1.learner_pb2 import MODEL_PART_INITIAL as MODEL_PART_INITIAL
+from joust._gen.learner.v1.learner_pb2 import MODEL_PART_JUDGE as MODEL_PART_JUDGE
 from joust._gen.learner.v1.learner_pb2 import MODEL_PART_PAST as MODEL_PART_PAST
 from joust._gen.learner.v1.learner_pb2 import MODEL_PART_POLICY as MODEL_PART_POLICY
 from joust._gen.learner.v1.learner_pb2 import MODEL_PART_REFERENCE as MODEL_PART_REFERENCE

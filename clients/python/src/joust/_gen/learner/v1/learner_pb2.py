@@ -27,7 +27,7 @@ from joust._gen.common.v1 import example_pb2 as joust_dot_common_dot_v1_dot_exam
 from joust._gen.common.v1 import rollout_pb2 as joust_dot_common_dot_v1_dot_rollout__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ejoust/learner/v1/learner.proto\x12\x10joust.learner.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1djoust/common/v1/example.proto\x1a\x1djoust/common/v1/rollout.proto\"s\n\x12PutExamplesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x34\n\x08\x65xamples\x18\x02 \x03(\x0b\x32\".joust.common.v1.PreferenceExample\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"I\n\x13PutExamplesResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\x04\x12\x12\n\nduplicates\x18\x02 \x01(\x04\x12\x0f\n\x07waiting\x18\x03 \x01(\x04\"a\n\x10TrainStepRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65xample_ids\x18\x02 \x03(\x0c\x12\x0f\n\x07publish\x18\x03 \x01(\x08\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"\xd1\x01\n\x11TrainStepResponse\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x41\n\x07metrics\x18\x02 \x03(\x0b\x32\x30.joust.learner.v1.TrainStepResponse.MetricsEntry\x12\x10\n\x08\x65xamples\x18\x03 \x01(\x04\x12)\n\x06models\x18\x04 \x01(\x0b\x32\x19.joust.common.v1.ModelSet\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"R\n\x12WatchModelsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1a\n\rafter_version\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x10\n\x0e_after_version\"@\n\x13WatchModelsResponse\x12)\n\x06models\x18\x01 \x01(\x0b\x32\x19.joust.common.v1.ModelSet\"\x90\x01\n\x13\x46\x65tchWeightsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12)\n\x04part\x18\x02 \x01(\x0e\x32\x1b.joust.learner.v1.ModelPart\x12(\n\x05model\x18\x03 \x01(\x0b\x32\x19.joust.common.v1.ModelRef\x12\x14\n\x0coffset_bytes\x18\x04 \x01(\x04\"/\n\x0bWeightsFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"\x8c\x01\n\rWeightsHeader\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06\x62lake3\x18\x02 \x01(\t\x12,\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x1d.joust.learner.v1.WeightsFile\x12(\n\x05model\x18\x04 \x01(\x0b\x32\x19.joust.common.v1.ModelRef\"2\n\x0cWeightsChunk\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x82\x01\n\x14\x46\x65tchWeightsResponse\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.joust.learner.v1.WeightsHeaderH\x00\x12/\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1e.joust.learner.v1.WeightsChunkH\x00\x42\x06\n\x04kind\"@\n\x15SaveCheckpointRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"@\n\x16SaveCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x12\n\nsteps_done\x18\x02 \x01(\x04\"\"\n\x10GetStatusRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\xf3\x01\n\x11GetStatusResponse\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12)\n\x06uptime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x12\n\nsteps_done\x18\x05 \x01(\x04\x12\x1a\n\x12\x63heckpointed_steps\x18\x06 \x01(\x04\x12)\n\x06models\x18\x07 \x01(\x0b\x32\x19.joust.common.v1.ModelSet\x12\x18\n\x10waiting_examples\x18\x08 \x01(\x04\x12\r\n\x05ranks\x18\t \x01(\r*\x99\x01\n\tModelPart\x12\x1a\n\x16MODEL_PART_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_PART_POLICY\x10\x01\x12\x18\n\x14MODEL_PART_REFERENCE\x10\x02\x12\x12\n\x0eMODEL_PART_EMA\x10\x03\x12\x13\n\x0fMODEL_PART_PAST\x10\x04\x12\x16\n\x12MODEL_PART_INITIAL\x10\x05\x32\xbc\x04\n\x0eLearnerService\x12Z\n\x0bPutExamples\x12$.joust.learner.v1.PutExamplesRequest\x1a%.joust.learner.v1.PutExamplesResponse\x12T\n\tTrainStep\x12\".joust.learner.v1.TrainStepRequest\x1a#.joust.learner.v1.TrainStepResponse\x12\\\n\x0bWatchModels\x12$.joust.learner.v1.WatchModelsRequest\x1a%.joust.learner.v1.WatchModelsResponse0\x01\x12_\n\x0c\x46\x65tchWeights\x12%.joust.learner.v1.FetchWeightsRequest\x1a&.joust.learner.v1.FetchWeightsResponse0\x01\x12\x63\n\x0eSaveCheckpoint\x12\'.joust.learner.v1.SaveCheckpointRequest\x1a(.joust.learner.v1.SaveCheckpointResponse\x12T\n\tGetStatus\x12\".joust.learner.v1.GetStatusRequest\x1a#.joust.learner.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ejoust/learner/v1/learner.proto\x12\x10joust.learner.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1djoust/common/v1/example.proto\x1a\x1djoust/common/v1/rollout.proto\"s\n\x12PutExamplesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x34\n\x08\x65xamples\x18\x02 \x03(\x0b\x32\".joust.common.v1.PreferenceExample\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"I\n\x13PutExamplesResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\x04\x12\x12\n\nduplicates\x18\x02 \x01(\x04\x12\x0f\n\x07waiting\x18\x03 \x01(\x04\"a\n\x10TrainStepRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65xample_ids\x18\x02 \x03(\x0c\x12\x0f\n\x07publish\x18\x03 \x01(\x08\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"\xd1\x01\n\x11TrainStepResponse\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\x41\n\x07metrics\x18\x02 \x03(\x0b\x32\x30.joust.learner.v1.TrainStepResponse.MetricsEntry\x12\x10\n\x08\x65xamples\x18\x03 \x01(\x04\x12)\n\x06models\x18\x04 \x01(\x0b\x32\x19.joust.common.v1.ModelSet\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"R\n\x12WatchModelsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1a\n\rafter_version\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\x10\n\x0e_after_version\"@\n\x13WatchModelsResponse\x12)\n\x06models\x18\x01 \x01(\x0b\x32\x19.joust.common.v1.ModelSet\"\x9f\x01\n\x13\x46\x65tchWeightsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12)\n\x04part\x18\x02 \x01(\x0e\x32\x1b.joust.learner.v1.ModelPart\x12(\n\x05model\x18\x03 \x01(\x0b\x32\x19.joust.common.v1.ModelRef\x12\x14\n\x0coffset_bytes\x18\x04 \x01(\x04\x12\r\n\x05judge\x18\x05 \x01(\t\"/\n\x0bWeightsFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"\x9c\x01\n\rWeightsHeader\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06\x62lake3\x18\x02 \x01(\t\x12,\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x1d.joust.learner.v1.WeightsFile\x12(\n\x05model\x18\x04 \x01(\x0b\x32\x19.joust.common.v1.ModelRef\x12\x0e\n\x06\x66older\x18\x05 \x01(\t\"2\n\x0cWeightsChunk\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x82\x01\n\x14\x46\x65tchWeightsResponse\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.joust.learner.v1.WeightsHeaderH\x00\x12/\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1e.joust.learner.v1.WeightsChunkH\x00\x42\x06\n\x04kind\"@\n\x15SaveCheckpointRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"@\n\x16SaveCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x12\n\nsteps_done\x18\x02 \x01(\x04\"\"\n\x10GetStatusRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\xf3\x01\n\x11GetStatusResponse\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12)\n\x06uptime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x12\n\nsteps_done\x18\x05 \x01(\x04\x12\x1a\n\x12\x63heckpointed_steps\x18\x06 \x01(\x04\x12)\n\x06models\x18\x07 \x01(\x0b\x32\x19.joust.common.v1.ModelSet\x12\x18\n\x10waiting_examples\x18\x08 \x01(\x04\x12\r\n\x05ranks\x18\t \x01(\r*\xaf\x01\n\tModelPart\x12\x1a\n\x16MODEL_PART_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_PART_POLICY\x10\x01\x12\x18\n\x14MODEL_PART_REFERENCE\x10\x02\x12\x12\n\x0eMODEL_PART_EMA\x10\x03\x12\x13\n\x0fMODEL_PART_PAST\x10\x04\x12\x16\n\x12MODEL_PART_INITIAL\x10\x05\x12\x14\n\x10MODEL_PART_JUDGE\x10\x06\x32\xbc\x04\n\x0eLearnerService\x12Z\n\x0bPutExamples\x12$.joust.learner.v1.PutExamplesRequest\x1a%.joust.learner.v1.PutExamplesResponse\x12T\n\tTrainStep\x12\".joust.learner.v1.TrainStepRequest\x1a#.joust.learner.v1.TrainStepResponse\x12\\\n\x0bWatchModels\x12$.joust.learner.v1.WatchModelsRequest\x1a%.joust.learner.v1.WatchModelsResponse0\x01\x12_\n\x0c\x46\x65tchWeights\x12%.joust.learner.v1.FetchWeightsRequest\x1a&.joust.learner.v1.FetchWeightsResponse0\x01\x12\x63\n\x0eSaveCheckpoint\x12\'.joust.learner.v1.SaveCheckpointRequest\x1a(.joust.learner.v1.SaveCheckpointResponse\x12T\n\tGetStatus\x12\".joust.learner.v1.GetStatusRequest\x1a#.joust.learner.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TRAINSTEPRESPONSE_METRICSENTRY']._loaded_options = None
   _globals['_TRAINSTEPRESPONSE_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_MODELPART']._serialized_start=1738
-  _globals['_MODELPART']._serialized_end=1891
+  _globals['_MODELPART']._serialized_start=1769
+  _globals['_MODELPART']._serialized_end=1944
   _globals['_PUTEXAMPLESREQUEST']._serialized_start=146
   _globals['_PUTEXAMPLESREQUEST']._serialized_end=261
   _globals['_PUTEXAMPLESRESPONSE']._serialized_start=263
@@ -53,23 +53,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHMODELSRESPONSE']._serialized_start=733
   _globals['_WATCHMODELSRESPONSE']._serialized_end=797
   _globals['_FETCHWEIGHTSREQUEST']._serialized_start=800
-  _globals['_FETCHWEIGHTSREQUEST']._serialized_end=944
-  _globals['_WEIGHTSFILE']._serialized_start=946
-  _globals['_WEIGHTSFILE']._serialized_end=993
-  _globals['_WEIGHTSHEADER']._serialized_start=996
-  _globals['_WEIGHTSHEADER']._serialized_end=1136
-  _globals['_WEIGHTSCHUNK']._serialized_start=1138
-  _globals['_WEIGHTSCHUNK']._serialized_end=1188
-  _globals['_FETCHWEIGHTSRESPONSE']._serialized_start=1191
-  _globals['_FETCHWEIGHTSRESPONSE']._serialized_end=1321
-  _globals['_SAVECHECKPOINTREQUEST']._serialized_start=1323
-  _globals['_SAVECHECKPOINTREQUEST']._serialized_end=1387
-  _globals['_SAVECHECKPOINTRESPONSE']._serialized_start=1389
-  _globals['_SAVECHECKPOINTRESPONSE']._serialized_end=1453
-  _globals['_GETSTATUSREQUEST']._serialized_start=1455
-  _globals['_GETSTATUSREQUEST']._serialized_end=1489
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1492
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1735
-  _globals['_LEARNERSERVICE']._serialized_start=1894
-  _globals['_LEARNERSERVICE']._serialized_end=2466
+  _globals['_FETCHWEIGHTSREQUEST']._serialized_end=959
+  _globals['_WEIGHTSFILE']._serialized_start=961
+  _globals['_WEIGHTSFILE']._serialized_end=1008
+  _globals['_WEIGHTSHEADER']._serialized_start=1011
+  _globals['_WEIGHTSHEADER']._serialized_end=1167
+  _globals['_WEIGHTSCHUNK']._serialized_start=1169
+  _globals['_WEIGHTSCHUNK']._serialized_end=1219
+  _globals['_FETCHWEIGHTSRESPONSE']._serialized_start=1222
+  _globals['_FETCHWEIGHTSRESPONSE']._serialized_end=1352
+  _globals['_SAVECHECKPOINTREQUEST']._serialized_start=1354
+  _globals['_SAVECHECKPOINTREQUEST']._serialized_end=1418
+  _globals['_SAVECHECKPOINTRESPONSE']._serialized_start=1420
+  _globals['_SAVECHECKPOINTRESPONSE']._serialized_end=1484
+  _globals['_GETSTATUSREQUEST']._serialized_start=1486
+  _globals['_GETSTATUSREQUEST']._serialized_end=1520
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1523
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1766
+  _globals['_LEARNERSERVICE']._serialized_start=1947
+  _globals['_LEARNERSERVICE']._serialized_end=2519
 # @@protoc_insertion_point(module_scope)

@@ -20,12 +20,14 @@ class ModelPart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODEL_PART_EMA: _ClassVar[ModelPart]
     MODEL_PART_PAST: _ClassVar[ModelPart]
     MODEL_PART_INITIAL: _ClassVar[ModelPart]
+    MODEL_PART_JUDGE: _ClassVar[ModelPart]
 MODEL_PART_UNSPECIFIED: ModelPart
 MODEL_PART_POLICY: ModelPart
 MODEL_PART_REFERENCE: ModelPart
 MODEL_PART_EMA: ModelPart
 MODEL_PART_PAST: ModelPart
 MODEL_PART_INITIAL: ModelPart
+MODEL_PART_JUDGE: ModelPart
 
 class PutExamplesRequest(_message.Message):
     __slots__ = ("run_id", "examples", "idempotency_key")
@@ -93,16 +95,18 @@ class WatchModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Union[_rollout_pb2.ModelSet, _Mapping]] = ...) -> None: ...
 
 class FetchWeightsRequest(_message.Message):
-    __slots__ = ("run_id", "part", "model", "offset_bytes")
+    __slots__ = ("run_id", "part", "model", "offset_bytes", "judge")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     OFFSET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    JUDGE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     part: ModelPart
     model: _rollout_pb2.ModelRef
     offset_bytes: int
-    def __init__(self, run_id: _Optional[str] = ..., part: _Optional[_Union[ModelPart, str]] = ..., model: _Optional[_Union[_rollout_pb2.ModelRef, _Mapping]] = ..., offset_bytes: _Optional[int] = ...) -> None: ...
+    judge: str
+    def __init__(self, run_id: _Optional[str] = ..., part: _Optional[_Union[ModelPart, str]] = ..., model: _Optional[_Union[_rollout_pb2.ModelRef, _Mapping]] = ..., offset_bytes: _Optional[int] = ..., judge: _Optional[str] = ...) -> None: ...
 
 class WeightsFile(_message.Message):
     __slots__ = ("name", "size_bytes")
@@ -113,16 +117,18 @@ class WeightsFile(_message.Message):
     def __init__(self, name: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class WeightsHeader(_message.Message):
-    __slots__ = ("total_bytes", "blake3", "files", "model")
+    __slots__ = ("total_bytes", "blake3", "files", "model", "folder")
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     BLAKE3_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    FOLDER_FIELD_NUMBER: _ClassVar[int]
     total_bytes: int
     blake3: str
     files: _containers.RepeatedCompositeFieldContainer[WeightsFile]
     model: _rollout_pb2.ModelRef
-    def __init__(self, total_bytes: _Optional[int] = ..., blake3: _Optional[str] = ..., files: _Optional[_Iterable[_Union[WeightsFile, _Mapping]]] = ..., model: _Optional[_Union[_rollout_pb2.ModelRef, _Mapping]] = ...) -> None: ...
+    folder: str
+    def __init__(self, total_bytes: _Optional[int] = ..., blake3: _Optional[str] = ..., files: _Optional[_Iterable[_Union[WeightsFile, _Mapping]]] = ..., model: _Optional[_Union[_rollout_pb2.ModelRef, _Mapping]] = ..., folder: _Optional[str] = ...) -> None: ...
 
 class WeightsChunk(_message.Message):
     __slots__ = ("offset_bytes", "data")
