@@ -117,6 +117,27 @@ def test_a_run_is_watched_to_its_end_and_exported(real: RealCluster, cluster: jo
     assert run.export(tmp_path / "last.jsonl", first_step=3) == len([line for line in lines if line["step"] == 3])
 
 
+def test_people_give_prompts_and_preferences_to_a_run(real: RealCluster, cluster: joust.Cluster, tmp_path: Path) -> None:
+    short = {"learner.steps": 12, "learner.warmup_steps": 0, "learner.prompts_per_step": 8, "learner.checkpoint_every": 100}
+    run = cluster.runs.start(RUN_FILE, {**short, "eval.every": 0}, name="given")
+    own = [f"Rosa counted {number} boats on the lake." for number in range(3)]
+    assert run.submit_prompts(own) == 3
+    said = [joust.Feedback(PROMPT, HAPPY[0], SAD[0], "first"), joust.Feedback(PROMPT, SAD[0], HAPPY[0], "second", "Ann")]
+    assert run.submit_feedback([*said, joust.Feedback(PROMPT, HAPPY[0], SAD[0], "tie")]) == 2
+    with pytest.raises(joust.Error) as failed:
+        run.submit_prompts(["Once."] * 97)
+    assert (failed.value.reason, failed.value.code) == ("OUT_OF_RANGE", grpc.StatusCode.OUT_OF_RANGE)
+    with pytest.raises(joust.Error) as failed:
+        run.submit_feedback([joust.Feedback(PROMPT, "The same.", "The same.", "first")])
+    assert failed.value.violations[0].field == "feedback[0].second"
+    assert run.wait(timeout=LIMIT).reason == "finished"
+    metrics = (real.folder / "runs" / "given" / "metrics.jsonl").read_text().splitlines()
+    assert sum(json.loads(line).get("examples/human", 0) for line in metrics) == 2
+    with pytest.raises(joust.Error) as failed:
+        run.submit_prompts(own)
+    assert failed.value.reason == "WRONG_STATE"
+
+
 def test_the_judge_of_the_run_file_is_asked(by_hand: joust.Run) -> None:
     texts, scores = zip(HAPPY, SAD, strict=True)
     assert by_hand.judges.score(PROMPT, texts).scores == list(scores)

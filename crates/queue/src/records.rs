@@ -78,6 +78,11 @@ impl Topic {
         Self { run: run.clone(), name: TopicName("rollouts".into()) }
     }
 
+    /// Names the line of preferences of people that wait for a step to join.
+    pub fn feedback(run: &RunId) -> Self {
+        Self { run: run.clone(), name: TopicName("feedback".into()) }
+    }
+
     /// Names the line of outcomes that wait for the learner.
     pub fn pairs(run: &RunId) -> Self {
         Self { run: run.clone(), name: TopicName("pairs".into()) }

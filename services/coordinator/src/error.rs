@@ -1,6 +1,9 @@
 //! Errors of the coordinator.
 
-use std::{io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 /// What can stop the coordinator.
 #[derive(Debug, thiserror::Error)]
@@ -38,4 +41,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Error {
     let path = path.into();
     move |source| Error::Io { action, path, source }
+}
+
+/// Makes the names in a file's folder outlive a loss of power.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -3,12 +3,14 @@
 //! [`feed()`] puts one run's prompts, in one process as in a cluster. [`serve`] is the service: what it decides is [`cluster`], what it remembers
 //! `store`, what it answers `server`.
 
+mod added;
 pub mod cluster;
 mod deploy;
 mod depth;
 mod error;
 mod events;
 mod feed;
+mod feedback;
 mod fork;
 pub mod prompts;
 mod records;

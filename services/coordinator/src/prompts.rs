@@ -74,6 +74,18 @@ fn mode(wanted: Wanted) -> OnError {
 }
 
 impl Reader<'_> {
+    /// Says why the model cannot read and answer a prompt; `None` if it can.
+    ///
+    /// # Errors
+    /// A prompt that does not tokenise.
+    pub(crate) fn problem(&self, prompt: &Prompt) -> joust_data::Result<Option<String>> {
+        let tokens = self.tokenizer.encode_prompt(prompt)?.len();
+        let fits = tokens > 0 && tokens < self.context;
+        let problem =
+            || format!("the prompt has {tokens} tokens, the model's context holds {}; shorten it", self.context);
+        Ok((!fits).then(problem))
+    }
+
     fn file(&self, path: &Path, mode: OnError) -> anyhow::Result<Vec<(u64, Prompt)>> {
         let (prompts, mut skipped) = read_prompts(path, mode)?;
         let kept = self.fitting(prompts, path, (mode, &mut skipped))?;
@@ -93,17 +105,15 @@ impl Reader<'_> {
     ) -> anyhow::Result<Vec<(u64, Prompt)>> {
         let mut kept = Vec::with_capacity(prompts.len());
         for (row, prompt) in prompts {
-            let tokens = self.tokenizer.encode_prompt(&prompt)?.len();
-            if tokens > 0 && tokens < self.context {
+            let Some(problem) = self.problem(&prompt)? else {
                 kept.push((row, prompt));
                 continue;
-            }
+            };
             ensure!(
                 mode == OnError::Skip,
-                "{}:{}: the prompt has {tokens} tokens, the model's context holds {}; shorten it, or set data.on_error = \"skip\"",
+                "{}:{}: {problem}, or set data.on_error = \"skip\"",
                 path.display(),
-                row + 1,
-                self.context
+                row + 1
             );
             *skipped.entry("the prompt does not fit the context".into()).or_default() += 1;
         }
@@ -127,6 +137,23 @@ impl PromptStream {
     }
 }
 
+impl PromptStream {
+    /// Returns the run.
+    pub(crate) fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// Returns the first row that no prompt has.
+    pub(crate) fn rows(&self) -> u64 {
+        self.set.train().iter().map(|(row, _)| row + 1).max().unwrap_or_default()
+    }
+}
+
+/// Names the prompt at a position of a run.
+pub(crate) fn id_at(run: &RunId, position: u64) -> RecordId {
+    RecordId::derive(&[b"prompt", run.as_str().as_bytes(), b"train", &position.to_le_bytes()])
+}
+
 impl PromptSource for PromptStream {
     fn task(&self, position: u64) -> PromptTask {
         let (epoch, index) = (position / self.set.len() as u64, (position % self.set.len() as u64) as usize);
@@ -137,7 +164,7 @@ impl PromptSource for PromptStream {
         let (row, prompt) = &self.set.train()[order.1[index]];
         PromptTask {
             schema: SCHEMA,
-            id: RecordId::derive(&[b"prompt", self.run.as_str().as_bytes(), b"train", &position.to_le_bytes()]),
+            id: id_at(&self.run, position),
             position,
             epoch,
             row: *row,

@@ -9,12 +9,13 @@ use joust_proto::{
 use joust_queue::{Queue, Topic};
 
 /// Topics that dead letters can belong to.
-const TOPICS: [&str; 3] = ["prompts", "rollouts", "pairs"];
+const TOPICS: [&str; 4] = ["prompts", "rollouts", "pairs", "feedback"];
 
 /// Says that the queue failed.
 pub(crate) fn unreachable(error: joust_queue::Error) -> Failure {
     match error {
         joust_queue::Error::NotDead { .. } => Failure::new(Reason::UnknownName, error.to_string()),
+        joust_queue::Error::Full { .. } => Failure::new(Reason::QueueFull, error.to_string()),
         joust_queue::Error::TopicName(_) => Failure::new(Reason::UnknownName, error.to_string()),
         error => Failure::new(Reason::StoreUnreachable, error.to_string()),
     }

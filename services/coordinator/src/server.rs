@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     cluster::{Event, Member, NewRun, Run},
-    fork, records,
+    feedback, fork, prompts, records,
     service::Core,
     submit, wire as say,
 };
@@ -65,10 +65,6 @@ fn page<T>(list: Vec<T>, size: usize, token: &str) -> Result<(Vec<T>, String), S
     let more = list.len() > from.saturating_add(size);
     let part = list.into_iter().skip(from).take(size).collect();
     Ok((part, if more { (from + size).to_string() } else { String::new() }))
-}
-
-fn unsupported(what: &str) -> Status {
-    Status::unimplemented(format!("this version of joust does not {what}"))
 }
 
 #[tonic::async_trait]
@@ -145,7 +141,7 @@ impl CoordinatorService for Server {
         let id = before.id.clone();
         let settings = tokio::task::spawn_blocking(move || submit::changed(&core, &before, &request.overrides)).await;
         let settings = settings.map_err(|error| Failure::new(Reason::Internal, error.to_string()))??;
-        self.0.apply(Event::Change(id.clone(), settings))?;
+        self.0.change(&id, settings)?;
         // The learner says from which step on they hold; where there is none, the next one begins with them.
         loop {
             let run = self.0.read(|cluster| cluster.run(&id).cloned())?;
@@ -168,12 +164,32 @@ impl CoordinatorService for Server {
         }
     }
 
-    async fn submit_prompts(&self, _: Request<wire::SubmitPromptsRequest>) -> Answer<wire::SubmitPromptsResponse> {
-        Err(unsupported("add prompts to a run"))
+    async fn submit_prompts(
+        &self,
+        request: Request<wire::SubmitPromptsRequest>,
+    ) -> Answer<wire::SubmitPromptsResponse> {
+        let request = request.into_inner();
+        let run = self.run(&request.run_id)?;
+        let (id, key) = (run.id.clone(), name("idempotency_key", request.idempotency_key.clone())?);
+        let read = tokio::task::spawn_blocking(move || submit::prompts(&run, request)).await;
+        let prompts = read.map_err(|error| Failure::new(Reason::Internal, error.to_string()))??;
+        let count = prompts.len() as u64;
+        let first = self.0.add_prompts(&id, &key, prompts)?;
+        let task_ids = (first..first + count).map(|position| prompts::id_at(&id, position).as_bytes().to_vec());
+        Ok(Response::new(wire::SubmitPromptsResponse { task_ids: task_ids.collect() }))
     }
 
-    async fn submit_feedback(&self, _: Request<wire::SubmitFeedbackRequest>) -> Answer<wire::SubmitFeedbackResponse> {
-        Err(unsupported("add preferences of people to a run"))
+    async fn submit_feedback(
+        &self,
+        request: Request<wire::SubmitFeedbackRequest>,
+    ) -> Answer<wire::SubmitFeedbackResponse> {
+        let request = request.into_inner();
+        let run = self.run(&request.run_id)?;
+        run.check_open()?;
+        let (id, by_hand) = (run.id.clone(), run.by_hand);
+        let taken = tokio::task::spawn_blocking(move || feedback::taken(&run, request)).await;
+        let taken = taken.map_err(|error| Failure::new(Reason::Internal, error.to_string()))??;
+        Ok(Response::new(taken.put(&*self.0.queue, &id, by_hand).await?))
     }
 
     async fn list_examples(&self, request: Request<wire::ListExamplesRequest>) -> Answer<wire::ListExamplesResponse> {

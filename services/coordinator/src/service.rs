@@ -8,7 +8,7 @@ use std::{
 };
 
 use joust_config::{Resolved, RunFile, resolve};
-use joust_core::{Progress, RunId, Shutdown};
+use joust_core::{Progress, Prompt, RunId, Shutdown};
 use joust_proto::{Failure, Reason};
 use joust_queue::Queue;
 use joust_rpc::{ServerConfig, Services, sized::coordinator_server};
@@ -17,7 +17,8 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     Feed, FeedDeps, Result, Told, What,
-    cluster::{Cluster, Event, Run, RunState},
+    added::{Added, WithAdded},
+    cluster::{Cluster, Event, NewSettings, Run, RunState},
     events::EventLog,
     feed, prompts,
     roots::Roots,
@@ -89,6 +90,7 @@ struct State {
     cluster: Cluster,
     store: Store,
     logs: BTreeMap<RunId, EventLog>,
+    added: BTreeMap<RunId, Added>,
     feeders: BTreeMap<RunId, Feeder>,
     /// The last event that each start of a learner told about a run.
     heard: HashMap<(RunId, String), u64>,
@@ -120,6 +122,7 @@ impl Core {
         let kept = store.runs()?;
         let logs: BTreeMap<RunId, EventLog> =
             kept.iter().map(|run| Ok((run.id.clone(), store.events(&run.id)?))).collect::<Result<_>>()?;
+        let added = kept.iter().map(|run| Ok((run.id.clone(), store.added(&run.id)?))).collect::<Result<_>>()?;
         let of = |(id, log): (&RunId, &EventLog)| {
             let id = id.clone();
             log.heard().into_iter().map(move |(start, sequence)| ((id.clone(), start), sequence))
@@ -132,16 +135,31 @@ impl Core {
             roots: Roots::new(&config.roots),
             runs: config.runs.clone(),
             closing: Shutdown::default(),
-            state: Mutex::new(State { cluster, store, logs, feeders, heard, kept }),
+            state: Mutex::new(State { cluster, store, logs, added, feeders, heard, kept }),
         }))
     }
 
     /// Lets something happen, and does all that follows from it before it returns.
     pub(crate) fn apply(self: &Arc<Self>, event: Event) -> Result<(), Failure> {
-        let mut state = self.state.lock();
+        self.apply_to(&mut self.state.lock(), event)
+    }
+
+    fn apply_to(self: &Arc<Self>, state: &mut State, event: Event) -> Result<(), Failure> {
         let done = state.cluster.apply(now_ms(), event);
-        self.follow(&mut state)?;
+        self.follow(state)?;
         done
+    }
+
+    /// Gives a run other settings; its steps stay as many as the prompts that were added to it need.
+    pub(crate) fn change(self: &Arc<Self>, id: &RunId, settings: NewSettings) -> Result<(), Failure> {
+        let mut state = self.state.lock();
+        let needed = state.added.get(id).map_or(0, Added::end).div_ceil(state.cluster.run(id)?.prompts_per_step.max(1));
+        if settings.steps < needed {
+            let text =
+                format!("learner.steps: {} are too few, prompts that were added need {needed} steps", settings.steps);
+            return Err(Failure::new(Reason::InvalidField, text).of_field("overrides"));
+        }
+        self.apply_to(&mut state, Event::Change(id.clone(), settings))
     }
 
     /// Reads the cluster.
@@ -154,6 +172,21 @@ impl Core {
         let state = self.state.lock();
         state.cluster.run(id)?;
         state.logs.get(id).cloned().ok_or_else(|| Failure::new(Reason::Internal, format!("run {id} has no events")))
+    }
+
+    /// Adds prompts to a run, and returns the position of the first.
+    pub(crate) fn add_prompts(&self, id: &RunId, key: &str, prompts: Vec<Prompt>) -> Result<u64, Failure> {
+        // Under the lock nothing more is released.
+        let state = self.state.lock();
+        let run = state.cluster.run(id)?;
+        let Some(added) = state.added.get(id) else {
+            return Err(Failure::new(Reason::NotReady, format!("run {id} is being made; ask again")));
+        };
+        if let Some(known) = added.known(key, &prompts)? {
+            return Ok(known);
+        }
+        run.check_open()?;
+        added.add(key, prompts, run.places()?)
     }
 
     /// Enters what a learner tells, once.
@@ -179,6 +212,12 @@ impl Core {
     /// Makes durable, tells and feeds what the cluster has become.
     fn follow(self: &Arc<Self>, state: &mut State) -> Result<(), Failure> {
         let runs: Vec<Run> = state.cluster.runs().cloned().collect();
+        for run in &runs {
+            if !state.added.contains_key(&run.id) {
+                let added = state.store.begin_added(run).map_err(broken)?;
+                state.added.insert(run.id.clone(), added);
+            }
+        }
         if runs != state.kept {
             state.store.keep(&runs).map_err(broken)?;
             state.kept.clone_from(&runs);
@@ -194,13 +233,13 @@ impl Core {
                 let what = What::State { state: now.0, reason: now.1 };
                 log.add(Told { at_ms: now_ms(), what, by: None }).map_err(broken)?;
             }
-            self.feed(&mut state.feeders, run);
+            self.feed(&mut state.feeders, (run, &state.added[&run.id]));
         }
         Ok(())
     }
 
     /// Lets the run's prompts flow as far as its state allows.
-    fn feed(self: &Arc<Self>, feeders: &mut BTreeMap<RunId, Feeder>, run: &Run) {
+    fn feed(self: &Arc<Self>, feeders: &mut BTreeMap<RunId, Feeder>, (run, added): (&Run, &Added)) {
         if run.end.is_some() {
             if let Some(feeder) = feeders.remove(&run.id) {
                 feeder.stop.trigger();
@@ -218,7 +257,7 @@ impl Core {
         } else if run.state() == RunState::Running && wanted.is_some() {
             let (progress, watching) = watch::channel(wanted);
             let stop = Shutdown::default();
-            tokio::spawn(feeding(self.clone(), run.clone(), watching, stop.clone()));
+            tokio::spawn(feeding(self.clone(), (run.clone(), added.clone()), watching, stop.clone()));
             tokio::spawn(watch_depth(run.id.clone(), self.queue.clone(), stop.clone()));
             feeders.insert(run.id.clone(), Feeder { hash: run.hash.clone(), progress, stop });
         }
@@ -231,7 +270,12 @@ impl Core {
 }
 
 /// Puts a run's prompts until they are all put, it ends, or the coordinator does; what failed is tried again.
-async fn feeding(core: Arc<Core>, run: Run, progress: watch::Receiver<Option<Progress>>, stop: Shutdown) {
+async fn feeding(
+    core: Arc<Core>,
+    (run, added): (Run, Added),
+    progress: watch::Receiver<Option<Progress>>,
+    stop: Shutdown,
+) {
     const PAUSE: Duration = Duration::from_secs(1);
     while !stop.is_triggered() {
         let attempt = async {
@@ -241,7 +285,8 @@ async fn feeding(core: Arc<Core>, run: Run, progress: watch::Receiver<Option<Pro
                 let (tokenizer, context) = prompts::of_policy(&run.policy.model)?;
                 prompts::read(&run, &prompts::Reader { tokenizer: &tokenizer, context })
             });
-            let prompts = Arc::new(prompts::PromptStream::new(run.id.clone(), set.await??));
+            let stream = prompts::PromptStream::new(run.id.clone(), set.await??);
+            let prompts = Arc::new(WithAdded { stream, added: added.clone() });
             let config = Feed { run: run.id.clone(), release: run.release() };
             let deps = FeedDeps { queue: core.queue.clone(), prompts, progress: progress.clone() };
             anyhow::Ok(feed(config, deps, stop.clone()).await?)

@@ -1,4 +1,4 @@
-//! What outlives the coordinator: its runs in one file, each run's events in another.
+//! What outlives the coordinator: its runs in one file, each run's events and added prompts in others.
 
 use std::{
     fs::{self, File},
@@ -7,7 +7,13 @@ use std::{
 
 use joust_core::RunId;
 
-use crate::{Error, Result, cluster::Run, error::io, events::EventLog};
+use crate::{
+    Error, Result,
+    added::Added,
+    cluster::Run,
+    error::{io, sync_folder},
+    events::EventLog,
+};
 
 /// The folder that the coordinator remembers in; one coordinator holds it at a time.
 #[derive(Debug)]
@@ -19,7 +25,9 @@ pub(crate) struct Store {
 impl Store {
     /// Opens a folder, made if missing.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder.join("events")).map_err(io("create", folder))?;
+        for name in ["events", "prompts"] {
+            fs::create_dir_all(folder.join(name)).map_err(io("create", folder))?;
+        }
         let path = folder.join(".lock");
         let lock = File::create(&path).map_err(io("write", &path))?;
         lock.try_lock().map_err(|error| match error {
@@ -54,7 +62,32 @@ impl Store {
         let bytes = serde_json::to_vec(runs).expect("runs hold only plain data");
         fs::write(&staging, bytes).map_err(io("write", &staging))?;
         File::open(&staging).and_then(|file| file.sync_all()).map_err(io("flush", &staging))?;
-        fs::rename(&staging, &path).map_err(io("rename", &staging))
+        fs::rename(&staging, &path).and_then(|()| sync_folder(&path)).map_err(io("rename", &staging))
+    }
+
+    fn prompts_file(&self, run: &RunId) -> PathBuf {
+        self.folder.join("prompts").join(format!("{run}.jsonl"))
+    }
+
+    /// Opens the prompts that were added to a run.
+    pub(crate) fn added(&self, run: &RunId) -> Result<Added> {
+        Added::open(self.prompts_file(run))
+    }
+
+    /// Begins the prompts that are added to a new run: none, or those of the run that it goes on from.
+    pub(crate) fn begin_added(&self, run: &Run) -> Result<Added> {
+        let path = self.prompts_file(&run.id);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", path)(error)),
+            _ => {}
+        }
+        let source = run.forked_from.as_ref().map(|source| self.prompts_file(source)).filter(|source| source.is_file());
+        if let Some(source) = source {
+            fs::copy(source, &path).map_err(io("write", &path))?;
+            File::open(&path).and_then(|file| file.sync_all()).map_err(io("flush", &path))?;
+            sync_folder(&path).map_err(io("flush", &path))?;
+        }
+        self.added(&run.id)
     }
 
     /// Opens the events of a run.

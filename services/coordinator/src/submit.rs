@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use joust_config::{ConfigFile, Resolved, RunFile, dump, resolve};
-use joust_core::{Release, RunId};
+use joust_core::{Prompt, Purpose, Release, RunId};
 use joust_proto::{
     Error, Failure, Reason,
     coordinator::v1 as wire,
-    limits::{MAX_OVERRIDES, MAX_TEXT_BYTES},
-    parse::{counted, name, run_id},
+    limits::{MAX_ITEMS, MAX_OVERRIDES, MAX_TEXT_BYTES},
+    parse::{choice, counted, list, name, run_id},
 };
 use serde_json::Value;
 
@@ -124,6 +124,27 @@ pub(crate) fn changed(core: &Core, run: &Run, changes: &[wire::Override]) -> Res
         return Err(refused("overrides", &text));
     }
     Ok(NewSettings { from: run.toml.clone(), toml: made.toml, hash: made.resolved.hash, steps: made.steps })
+}
+
+/// Reads prompts for a run; its policy can read and answer each.
+pub(crate) fn prompts(run: &Run, request: wire::SubmitPromptsRequest) -> Result<Vec<Prompt>, Failure> {
+    let purpose: Purpose = choice::<joust_proto::common::v1::Purpose, _>("purpose", request.purpose)?;
+    if purpose != Purpose::Train {
+        let text =
+            "purpose: prompts of a run are for train; what is for a script is asked of a rollout worker (Generate)";
+        return Err(Failure::new(Reason::InvalidField, text).of_field("purpose"));
+    }
+    let prompts: Vec<Prompt> = list("prompts", request.prompts, 1..=MAX_ITEMS)?;
+    let file = resolved(&run.toml).map_err(broken)?.run;
+    let (tokenizer, context) = prompts::of_policy(&file.policy.model).map_err(|error| broken(format!("{error:#}")))?;
+    let reader = prompts::Reader { tokenizer: &tokenizer, context };
+    for (index, prompt) in prompts.iter().enumerate() {
+        let field = format!("prompts[{index}]");
+        if let Some(problem) = reader.problem(prompt).map_err(|error| refused(&field, &error))? {
+            return Err(refused(&field, &problem));
+        }
+    }
+    Ok(prompts)
 }
 
 /// Returns the first key that differs and may not.

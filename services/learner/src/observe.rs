@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use joust_core::{DropReason, Example, Manifest, Outcome, Target};
+use joust_core::{DropReason, Example, ExampleSource, Manifest, Outcome, Target};
 use joust_engine::Snapshot;
 use joust_model::Weights;
 use joust_train::StepMetrics;
@@ -73,9 +73,14 @@ pub(crate) fn outcome_metrics(metrics: &mut StepMetrics, outcomes: &[Outcome], h
     let answered = || outcomes.iter().filter(|outcome| outcome.mean_tokens > 0.0);
     mean("val/contain_eos_token", answered().map(|outcome| outcome.eos_share).collect());
     mean("completions/mean_length", answered().map(|outcome| outcome.mean_tokens).collect());
+    let sampled = || harvest.examples.iter().filter(|example| example.source == ExampleSource::Online);
     let staleness = |example: &Example| version.saturating_sub(example.policy_version) as f64;
-    mean("staleness/mean", harvest.examples.iter().map(staleness).collect());
-    mean("staleness/max", harvest.examples.iter().map(staleness).reduce(f64::max).into_iter().collect());
+    mean("staleness/mean", sampled().map(staleness).collect());
+    mean("staleness/max", sampled().map(staleness).reduce(f64::max).into_iter().collect());
+    let of_people = harvest.examples.iter().filter(|example| example.source == ExampleSource::Human).count();
+    if of_people > 0 {
+        metrics.insert("examples/human".into(), of_people as f64);
+    }
     let dropped: u64 = harvest.dropped.values().sum();
     metrics.insert("prompts/dropped".into(), dropped as f64);
     metrics.insert("prompts/trained".into(), harvest.trained as f64);

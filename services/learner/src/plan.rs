@@ -62,7 +62,8 @@ impl ReplayPool {
     }
 }
 
-/// Takes the examples out of a step's outcomes, in prompt order and weighed, without those that are too stale.
+/// Takes the examples out of a step's outcomes, weighed and without those that are too stale: in prompt order, then those that no prompt gave, in the order
+/// that they came in.
 pub(crate) fn harvest(outcomes: &[Outcome], version: u64, config: &Config) -> Harvest {
     let mut ordered: Vec<&Outcome> = outcomes.iter().collect();
     ordered.sort_by_key(|outcome| outcome.position);
@@ -80,7 +81,7 @@ pub(crate) fn harvest(outcomes: &[Outcome], version: u64, config: &Config) -> Ha
             let reason = outcome.dropped.unwrap_or(DropReason::Stale);
             *harvest.dropped.entry(reason).or_default() += 1;
         } else {
-            harvest.trained += 1;
+            harvest.trained += u64::from(!outcome.is_of_people());
             harvest.examples.extend(kept);
         }
     }

@@ -8,7 +8,7 @@ from joust import aio, events, proto
 from joust._sync import Cluster, Judges, Learner, Rollouts, Run, Runs, connect
 from joust.errors import ConfigError, Error, RunFailed, Violation
 from joust.preferences import pair
-from joust.records import Answers, Completion, Judgement, Put, RunInfo, RunState, Step
+from joust.records import Answers, Completion, Feedback, Judgement, Put, RunInfo, RunState, Step
 
 __all__ = [
     "Answers",
@@ -16,6 +16,7 @@ __all__ = [
     "Completion",
     "ConfigError",
     "Error",
+    "Feedback",
     "Judgement",
     "Judges",
     "Learner",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
-from typing import TypeAlias, overload
+from typing import Literal, TypeAlias, overload
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -220,6 +220,39 @@ class Put:
     """Examples whose id was known."""
     waiting: int
     """Examples that wait to be trained."""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a person preferred."""
+
+    prompt: Prompt
+    """What was to be answered."""
+    first: str
+    """An answer."""
+    second: str
+    """Another."""
+    preferred: Literal["first", "second", "tie"]
+    """Which is better."""
+    author: str = ""
+    """Who said so, as the caller names people; at most 128 bytes."""
+
+    def wire(self) -> coordinator.Feedback:
+        """Writes the message of the wire."""
+        if self.preferred not in ("first", "second", "tie"):
+            raise ValueError(f"preferred is {self.preferred!r}, expected 'first', 'second' or 'tie'")
+        preferences = {
+            "first": coordinator.PREFERENCE_FIRST,
+            "second": coordinator.PREFERENCE_SECOND,
+            "tie": coordinator.PREFERENCE_TIE,
+        }
+        return coordinator.Feedback(
+            prompt=to_prompt(self.prompt),
+            first=self.first,
+            second=self.second,
+            preference=preferences[self.preferred],
+            author=self.author,
+        )
 
 
 def to_prompt(prompt: Prompt) -> common.Prompt:

@@ -21,6 +21,8 @@ pub enum ClusterRunCommand {
     Stop(OfRun),
     /// Change settings of a run from its next step on.
     Set(SetArgs),
+    /// Add prompts of a file to a run; each trains it once.
+    Prompts(GiveArgs),
     /// Make a run that goes on from a checkpoint of another.
     Fork(ForkArgs),
     /// Show the keys in which two runs differ.
@@ -128,6 +130,18 @@ pub struct DiffArgs {
     pub at: At,
 }
 
+/// A file that is given to a run.
+#[derive(Debug, clap::Args)]
+pub struct GiveArgs {
+    /// Name of the run.
+    pub run: String,
+    /// JSONL or Parquet in the columns of the run's own files.
+    pub file: PathBuf,
+    /// Where, and how it is printed.
+    #[command(flatten)]
+    pub at: At,
+}
+
 /// What `joust pairs` does.
 #[derive(Debug, Subcommand)]
 pub enum PairsCommand {
@@ -137,6 +151,8 @@ pub enum PairsCommand {
     Show(OneOfRun),
     /// Write them as JSON lines.
     Export(ExportArgs),
+    /// Add preferences of people to a run: rows with prompt, chosen and rejected.
+    Add(GiveArgs),
 }
 
 /// An example of a run.

@@ -1,5 +1,6 @@
 //! Verbs that talk to a cluster: runs, records and members, as its coordinator tells them.
 
+mod give;
 mod queue;
 mod runs;
 mod status;

@@ -1,4 +1,4 @@
-//! `joust queue stats | dead | requeue` and `joust pairs ls | export`.
+//! `joust queue stats | dead | requeue` and `joust pairs ls | show | export | add`.
 
 use std::{io::Write, path::Path, process::ExitCode};
 
@@ -7,7 +7,7 @@ use joust_core::{Example, RecordId};
 use joust_proto::coordinator::v1 as wire;
 use serde_json::json;
 
-use super::{connect, key, said};
+use super::{connect, give, key, said};
 use crate::args::{PairsCommand, QueueCommand};
 
 /// Runs `joust queue`.
@@ -109,6 +109,7 @@ pub async fn pairs(command: PairsCommand) -> anyhow::Result<ExitCode> {
             })?;
             println!("{}", serde_json::to_string_pretty(&json!({ "step": step, "example": example }))?);
         }
+        PairsCommand::Add(args) => return give::preferences(args).await,
         PairsCommand::Export(args) => {
             let found = examples(args.at.cluster.folder(), &args.run).await?;
             ensure!(

@@ -1,4 +1,4 @@
-//! `joust run submit | ls | watch | pause | resume | stop | set | fork | diff`.
+//! `joust run submit | ls | watch | pause | resume | stop | set | prompts | fork | diff`.
 
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
@@ -7,7 +7,7 @@ use joust_config::{RunFile, load};
 use joust_proto::coordinator::v1 as wire;
 use serde_json::{Value, json};
 
-use super::{Client, connect, key, said, watch::watch};
+use super::{Client, connect, give, key, said, watch::watch};
 use crate::args::{ClusterRunCommand, SubmitArgs};
 
 /// How long a learner may take to open a run.
@@ -62,6 +62,7 @@ pub async fn run(command: ClusterRunCommand) -> anyhow::Result<ExitCode> {
                 false => println!("run {} has the new settings from step {} on", run.run_id, answer.effective_step),
             }
         }
+        ClusterRunCommand::Prompts(args) => return give::prompts(args).await,
         ClusterRunCommand::Fork(args) => {
             let request = wire::ForkRunRequest {
                 run_id: args.run,

@@ -7,7 +7,9 @@ mod books;
 mod changes;
 mod chaos;
 mod fuzz;
+mod given;
 mod harness;
+mod models;
 mod partitions;
 mod proxy;
 #[path = "../../../../crates/telemetry/tests/common/mod.rs"]

@@ -161,13 +161,8 @@ impl Cluster {
     }
 
     fn change(&mut self, id: &RunId, change: impl FnOnce(&mut Run)) -> Result<(), Failure> {
-        let state = self.run(id)?.state();
-        let run = self.runs.get_mut(id).expect("it was just found");
-        if run.end.is_some() {
-            let text = format!("run {id} is {}; only a run that has not ended can be changed", state.name());
-            return Err(Failure::new(Reason::WrongState, text).with("state", state.name()));
-        }
-        change(run);
+        self.run(id)?.check_open()?;
+        change(self.runs.get_mut(id).expect("it was just found"));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! One run as the coordinator knows it.
 
 use joust_core::{ModelSet, Progress, Release, RunId};
+use joust_proto::{Failure, Reason};
 use serde::{Deserialize, Serialize};
 
 use super::WorkerProgress;
@@ -187,6 +188,38 @@ impl Run {
             None if self.learner.is_none() => "waiting for a free learner".into(),
             None => String::new(),
         }
+    }
+
+    /// Checks that it has not ended.
+    ///
+    /// # Errors
+    /// A [`Failure`] with its state if it has.
+    pub fn check_open(&self) -> Result<(), Failure> {
+        if self.end.is_none() {
+            return Ok(());
+        }
+        let (id, state) = (&self.id, self.state().name());
+        let text = format!("run {id} is {state}; only a run that has not ended can be changed");
+        Err(Failure::new(Reason::WrongState, text).with("state", state))
+    }
+
+    /// Returns the first position that cannot have been put yet, and the number of positions.
+    ///
+    /// # Errors
+    /// A [`Failure`] if prompts are not put by position, or if it went on from a checkpoint and its learner has not said yet from which.
+    pub fn places(&self) -> Result<(u64, u64), Failure> {
+        let id = &self.id;
+        if self.by_hand {
+            let text = format!("run {id} is trained by hand: ask a rollout worker for answers, and put the examples");
+            return Err(Failure::new(Reason::WrongState, text));
+        }
+        if self.progress.is_none() && self.forked_from.is_some() && self.steps_done == 0 {
+            return Err(Failure::new(Reason::NotReady, format!("run {id} has not begun; ask again when it has")));
+        }
+        let version = self.steps_done / self.iteration_steps.max(1);
+        let known = Progress { steps_done: self.steps_done, version };
+        let release = self.release();
+        Ok((release.allowed(self.progress.unwrap_or(known)), release.total_positions()))
     }
 
     /// Returns when its prompts may be put.

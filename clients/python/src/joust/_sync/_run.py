@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import grpc
 
@@ -17,7 +17,7 @@ from joust._sync._caller import Caller, Target
 from joust._sync._workers import Judges, Learner, Rollouts, Worker
 from joust.errors import Error, RunFailed
 from joust.proto import common, coordinator
-from joust.records import RunInfo, RunState
+from joust.records import Feedback, Prompt, RunInfo, RunState, to_prompt
 
 
 class Run:
@@ -164,6 +164,42 @@ class Run:
         stub = coordinator.CoordinatorServiceStub
         response = self._caller.unary(self._target, lambda c: stub(c).ForkRun, request)
         return Run(self._caller, self._target, response.run.run_id)
+
+    def submit_prompts(self, prompts: Sequence[Prompt]) -> int:
+        """Adds prompts, 1 to 4096, which come next and are trained once each.
+
+        Returns:
+            The number of prompts that were added.
+
+        Raises:
+            Error: if the call failed; `OUT_OF_RANGE` if the run's steps have not so many places left.
+            TypeError: for one text instead of a list.
+        """
+        if isinstance(prompts, str):
+            raise TypeError("prompts is one text, expected a list of prompts")
+        request = coordinator.SubmitPromptsRequest(
+            run_id=self.name,
+            prompts=[to_prompt(prompt) for prompt in prompts],
+            purpose=common.PURPOSE_TRAIN,
+            idempotency_key=str(uuid.uuid4()),
+        )
+        stub = coordinator.CoordinatorServiceStub
+        return len((self._caller.unary(self._target, lambda c: stub(c).SubmitPrompts, request)).task_ids)
+
+    def submit_feedback(self, feedback: Sequence[Feedback]) -> int:
+        """Adds preferences of people, 1 to 4096: they join the next steps, or wait for steps by hand.
+
+        Returns:
+            The number of examples that were added; a tie gives none.
+
+        Raises:
+            Error: if the call failed.
+        """
+        request = coordinator.SubmitFeedbackRequest(
+            run_id=self.name, feedback=[said.wire() for said in feedback], idempotency_key=str(uuid.uuid4())
+        )
+        stub = coordinator.CoordinatorServiceStub
+        return (self._caller.unary(self._target, lambda c: stub(c).SubmitFeedback, request)).added
 
     def export(
         self,
