@@ -18,7 +18,7 @@ use joust_core::RecordId;
 use crate::{
     Clock, Consumer, Done, Fence, Item, Lease, Leased, PutReport, Result, Settings, StepManifest, Topic, store::Store,
 };
-use rows::Counters;
+use rows::{Counters, Tries};
 use txn::Txn;
 
 /// A queue over one store; every call is one transaction.
@@ -45,8 +45,8 @@ struct TopicState {
     counters: Counters,
     /// Place of every id that was ever put. Here and not only in the store, where rows sorted by what is a hash would touch a page each.
     ids: HashMap<RecordId, u64>,
-    /// Items that wait, so that a look at an idle topic costs nothing.
-    waiting: u64,
+    /// What waits, by place. Here and not only in the store, so that handing out changes one row an item and a look at an idle topic costs nothing.
+    waiting: BTreeMap<u64, Tries>,
     leases: BTreeMap<u64, Held>,
 }
 
@@ -56,6 +56,7 @@ struct Held {
     token: u64,
     expires: Duration,
     holder: Consumer,
+    tries: Tries,
 }
 
 impl<S: Store> Core<S> {
@@ -89,7 +90,8 @@ impl<S: Store> Core<S> {
 
     pub(crate) fn take(&mut self, topic: &Topic, who: &Consumer, max: usize) -> Result<Vec<Leased>> {
         let now = self.clock.now();
-        let available = |topic: &TopicState| topic.waiting > 0 || topic.leases.values().any(|held| held.expires <= now);
+        let available =
+            |topic: &TopicState| !topic.waiting.is_empty() || topic.leases.values().any(|held| held.expires <= now);
         if max == 0 || !self.state.topics.get(topic).is_some_and(available) {
             return Ok(Vec::new());
         }
@@ -157,7 +159,7 @@ impl<S: Store> Core<S> {
 
     /// Says whether a put of this many new items would find room.
     pub(crate) fn has_room(&self, topic: &Topic, items: usize) -> bool {
-        let waiting = self.state.topics.get(topic).map_or(0, |topic| topic.waiting);
+        let waiting = self.state.topics.get(topic).map_or(0, |topic| topic.waiting.len() as u64);
         waiting == 0 || waiting.saturating_add(items as u64) <= self.settings.capacity_of(&topic.name)
     }
 }

@@ -72,6 +72,8 @@ impl<S: Store> Core<S> {
             crashed: counters.crashed,
             retried: counters.retried,
             capacity: self.settings.capacity_of(&topic.name),
+            waiting: state.waiting.len() as u64,
+            leased: state.leases.len() as u64,
             ..TopicStats::default()
         };
         for held in state.leases.values() {
@@ -79,9 +81,7 @@ impl<S: Store> Core<S> {
         }
         self.store.read(|view| {
             let look = Look { view, topic, number: state.number };
-            let rows = |table| Ok::<_, Error>(view.scan(table, &look.prefix(), usize::MAX)?.len() as u64);
             let items = |table| Ok::<_, Error>(look.steps(table)?.iter().map(|(_, places)| places.len() as u64).sum());
-            (stats.waiting, stats.leased) = (rows(Table::Waiting)?, rows(Table::Leased)?);
             (stats.assigned, stats.kept) = (items(Table::Steps)?, items(Table::Kept)?);
             for (_, _, reason) in look.dead()? {
                 *stats.dead.entry(reason).or_default() += 1;

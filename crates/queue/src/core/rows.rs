@@ -38,6 +38,19 @@ impl Tries {
         bytes
     }
 
+    /// Encodes those of an item in a consumer's hands, which a byte more tells from those of one that waits.
+    pub(super) fn encode_leased(self) -> [u8; 9] {
+        let mut bytes = [1; 9];
+        bytes[..8].copy_from_slice(&self.encode());
+        bytes
+    }
+
+    /// Decodes a row of either kind, and says whether the item was in a consumer's hands.
+    pub(super) fn decode_row(bytes: &[u8]) -> Option<(Self, bool)> {
+        let (tries, leased) = bytes.split_at_checked(8)?;
+        (leased.is_empty() || leased == [1]).then_some((Self::decode(tries)?, !leased.is_empty()))
+    }
+
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (deliveries, crashes) = bytes.split_first_chunk::<4>()?;
         let number = u32::from_be_bytes;

@@ -23,7 +23,7 @@ const CRASHED: &str = "process ended too often while it was leased";
 
 /// Why a leased item goes back without its consumer's word.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lost {
+enum Lost {
     /// Its lease ran out.
     Expired,
     /// Its process ended.
@@ -45,21 +45,36 @@ pub(super) struct Draft {
     pub number: u32,
     pub counters: Counters,
     waiting: u64,
+    /// What waits now with its tries, and what does no longer.
+    moved: BTreeMap<u64, Option<Tries>>,
     /// Places of the new ids.
     ids: HashMap<RecordId, u64>,
-    leases: Vec<(u64, Option<Held>)>,
+    leases: BTreeMap<u64, Option<Held>>,
 }
 
 impl Draft {
     fn of(topic: &TopicState) -> Self {
         let (number, counters) = (topic.number, topic.counters.clone());
-        Self { number, counters, waiting: topic.waiting, ids: HashMap::new(), leases: Vec::new() }
+        let (moved, ids, leases) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
+        Self { number, counters, waiting: topic.waiting.len() as u64, moved, ids, leases }
+    }
+
+    /// Lets the item at a place wait.
+    fn wait(&mut self, place: u64, tries: Tries) {
+        self.waiting += 1;
+        self.moved.insert(place, Some(tries));
     }
 
     /// Takes the changes over once they are durable.
     pub(super) fn apply(self, topic: &mut TopicState) {
-        (topic.number, topic.counters, topic.waiting) = (self.number, self.counters, self.waiting);
+        (topic.number, topic.counters) = (self.number, self.counters);
         topic.ids.extend(self.ids);
+        for (place, tries) in self.moved {
+            match tries {
+                Some(tries) => topic.waiting.insert(place, tries),
+                None => topic.waiting.remove(&place),
+            };
+        }
         for (place, held) in self.leases {
             match held {
                 Some(held) => topic.leases.insert(place, held),
@@ -122,7 +137,7 @@ impl<'a> Txn<'a> {
         }
         for (topic, items) in outputs {
             // What this very commit gives back for another try takes no place away from its outputs.
-            let waiting = self.state.topics.get(&topic).map_or(0, |topic| topic.waiting);
+            let waiting = self.state.topics.get(&topic).map_or(0, |topic| topic.waiting.len() as u64);
             let report = self.append(&topic, items)?;
             let capacity = self.settings.capacity_of(&topic.name);
             if report.added > 0 && waiting >= capacity {
@@ -146,7 +161,9 @@ impl<'a> Txn<'a> {
                 report.duplicates += 1;
                 continue;
             }
-            self.topic(topic).ids.insert(item.id, place);
+            let draft = self.topic(topic);
+            draft.ids.insert(item.id, place);
+            draft.wait(place, Tries::default());
             self.tables.set(Table::Ids, &key(number, place), item.id.as_bytes())?;
             self.tables.set(Table::Bodies, &key(number, place), &encode_item(&item))?;
             self.tables.set(Table::Waiting, &key(number, place), &Tries::default().encode())?;
@@ -154,7 +171,6 @@ impl<'a> Txn<'a> {
             report.added += 1;
         }
         let draft = self.topic(topic);
-        draft.waiting += report.added;
         draft.counters.next_place = place;
         draft.counters.put += report.added;
         draft.counters.duplicates += report.duplicates;
@@ -165,22 +181,33 @@ impl<'a> Txn<'a> {
     pub(super) fn take(&mut self, topic: &Topic, who: &Consumer, max: usize) -> Result<Vec<Leased>> {
         let number = self.topic(topic).number;
         let mut taken = Vec::new();
-        for (row, tries) in self.tables.scan(Table::Waiting, &number.to_be_bytes(), max)? {
-            let place = super::rows::at(&row).ok_or_else(|| self.corrupt(topic, 0))?;
-            let mut tries = Tries::decode(&tries).ok_or_else(|| self.corrupt(topic, place))?;
+        for (place, mut tries) in self.first_waiting(topic, max) {
             let item = self.item(topic, place)?;
             tries.deliveries = tries.deliveries.saturating_add(1);
-            self.tables.remove(Table::Waiting, &row)?;
-            self.tables.set(Table::Leased, &row, &tries.encode())?;
+            self.tables.set(Table::Waiting, &key(number, place), &tries.encode_leased())?;
             self.token += 1;
             let (token, expires) = (self.token, self.now.saturating_add(self.settings.lease));
             let draft = self.topic(topic);
             draft.waiting -= 1;
-            draft.leases.push((place, Some(Held { token, expires, holder: who.clone() })));
+            draft.moved.insert(place, None);
+            draft.leases.insert(place, Some(Held { token, expires, holder: who.clone(), tries }));
             let lease = Lease { topic: topic.clone(), id: item.id, place, token };
             taken.push(Leased { lease, item, deliveries: tries.deliveries });
         }
         Ok(taken)
+    }
+
+    /// Returns the places that have waited for longest, in order.
+    fn first_waiting(&mut self, topic: &Topic, max: usize) -> Vec<(u64, Tries)> {
+        let state: &State = self.state;
+        let known = state.topics.get(topic).map(|topic| &topic.waiting);
+        let moved = &self.topic(topic).moved;
+        let still = known.into_iter().flatten().filter(|(place, _)| !moved.contains_key(place));
+        let mut places: Vec<(u64, Tries)> = still.map(|(place, tries)| (*place, *tries)).take(max).collect();
+        places.extend(moved.iter().filter_map(|(place, tries)| Some((*place, (*tries)?))));
+        places.sort_unstable_by_key(|(place, _)| *place);
+        places.truncate(max);
+        places
     }
 
     /// Reads the item at a place.
@@ -198,11 +225,16 @@ impl<'a> Txn<'a> {
     }
 
     fn unlease(&mut self, topic: &Topic, place: u64) -> Result<Option<Tries>> {
+        let state: &State = self.state;
+        let known = state.topics.get(topic).and_then(|topic| topic.leases.get(&place));
         let draft = self.topic(topic);
-        draft.leases.push((place, None));
+        let tries = match draft.leases.insert(place, None) {
+            Some(own) => own.map(|held| held.tries),
+            None => known.map(|held| held.tries),
+        };
         let row = key(draft.number, place);
-        let Some(tries) = self.tables.remove(Table::Leased, &row)? else { return Ok(None) };
-        Tries::decode(&tries).map(Some).ok_or_else(|| self.corrupt(topic, place))
+        self.tables.delete(Table::Waiting, &row)?;
+        Ok(tries)
     }
 
     /// Ends a leased item as its consumer says.
@@ -234,12 +266,20 @@ impl<'a> Txn<'a> {
         let Some(known) = self.state.topics.get(topic) else { return Ok(()) };
         let expired = known.leases.iter().filter(|(_, held)| held.expires <= self.now);
         let places: Vec<u64> = expired.map(|(place, _)| *place).collect();
-        places.into_iter().try_for_each(|place| self.recover_one(topic, place, Lost::Expired))
+        places.into_iter().try_for_each(|place| {
+            let tries = self.unlease(topic, place)?.ok_or_else(|| self.corrupt(topic, place))?;
+            self.recover_one(topic, place, (tries, Lost::Expired))
+        })
+    }
+
+    /// Gives back an item that a process which has ended was working on, or gives it up.
+    pub(super) fn recover_crashed(&mut self, topic: &Topic, place: u64, tries: Tries) -> Result<()> {
+        self.unlease(topic, place)?;
+        self.recover_one(topic, place, (tries, Lost::Crashed))
     }
 
     /// Gives back an item that its consumer lost, or gives it up.
-    pub(super) fn recover_one(&mut self, topic: &Topic, place: u64, lost: Lost) -> Result<()> {
-        let mut tries = self.unlease(topic, place)?.ok_or_else(|| self.corrupt(topic, place))?;
+    fn recover_one(&mut self, topic: &Topic, place: u64, (mut tries, lost): (Tries, Lost)) -> Result<()> {
         let counters = &mut self.topic(topic).counters;
         let dead = match lost {
             Lost::Expired => {
@@ -261,7 +301,7 @@ impl<'a> Txn<'a> {
         let draft = self.topic(topic);
         let row = key(draft.number, place);
         let Some(reason) = dead else {
-            draft.waiting += 1;
+            draft.wait(place, tries);
             return self.tables.set(Table::Waiting, &row, &tries.encode());
         };
         let letter = [&tries.encode(), reason.as_bytes()].concat();

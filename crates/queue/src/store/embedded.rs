@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Version of the tables' keys and values. Files of the ones from [`OLDEST`] on can be read and become files of this one; others are refused.
-const SCHEMA: u64 = 2;
+const SCHEMA: u64 = 3;
 const OLDEST: u64 = 1;
 const SCHEMA_KEY: &[u8] = b"schema";
 /// What redb may hold in memory of the file.

@@ -19,9 +19,9 @@ pub(crate) enum Table {
     Ids,
     /// Topic and place to the item, while it is in the queue or kept.
     Bodies,
-    /// Topic and place to the deliveries of what waits.
+    /// Topic and place to the deliveries of what waits or is leased, and which of the two.
     Waiting,
-    /// Topic and place to the deliveries of what is leased.
+    /// Topic and place to the deliveries of what is leased, in files of schema version 2 and before.
     Leased,
     /// Topic and step to its plan.
     Manifests,
