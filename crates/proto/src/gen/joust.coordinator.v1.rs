@@ -8,7 +8,7 @@ pub struct SubmitPromptsRequest {
     /// The prompts; 1 to 4096.
     #[prost(message, repeated, tag = "2")]
     pub prompts: ::prost::alloc::vec::Vec<super::super::common::v1::Prompt>,
-    /// What they are for: train or by hand.
+    /// What they are for: train. A script that trains by hand asks a rollout worker instead.
     #[prost(enumeration = "super::super::common::v1::Purpose", tag = "3")]
     pub purpose: i32,
     /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
@@ -18,7 +18,7 @@ pub struct SubmitPromptsRequest {
 /// Prompts that were added.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubmitPromptsResponse {
-    /// Record ids of the tasks, 16 bytes each, in the order of the prompts.
+    /// Record ids of the tasks, 16 bytes each, in the order of the prompts, which take the next places of the run that are free.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub task_ids: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
@@ -37,7 +37,7 @@ pub struct Feedback {
     /// What the person preferred.
     #[prost(enumeration = "Preference", tag = "4")]
     pub preference: i32,
-    /// Who said so, as the caller names people; at most 128 bytes; empty where unknown.
+    /// Who said so, as the caller names people; at most 128 bytes; empty where unknown. Examples hold its BLAKE3 alone.
     #[prost(string, tag = "5")]
     pub author: ::prost::alloc::string::String,
 }
@@ -57,7 +57,7 @@ pub struct SubmitFeedbackRequest {
 /// Preferences that were added.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubmitFeedbackResponse {
-    /// Examples that were made from them.
+    /// Examples that were made from them; they join the next steps, or wait for steps by hand.
     #[prost(uint64, tag = "1")]
     pub added: u64,
     /// Preferences that gave none because neither answer was better.
