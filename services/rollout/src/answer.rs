@@ -139,7 +139,7 @@ impl<'a> Answers<'a> {
     }
 }
 
-/// Answers tasks of one purpose, as [`Answers`] does, then lets the revised answers follow.
+/// Answers tasks of one purpose, as `Answers` does, then lets the revised answers follow.
 ///
 /// # Errors
 /// [`crate::Error`] if a prompt does not tokenise, the engine refuses it, or a player cannot answer in this build.
