@@ -58,7 +58,7 @@ impl Added {
     ///
     /// # Errors
     /// A [`Failure`] if its key named other prompts.
-    pub(crate) fn known(&self, key: &str, prompts: &[Prompt]) -> Result<Option<u64>, Failure> {
+    fn known(&self, key: &str, prompts: &[Prompt]) -> Result<Option<u64>, Failure> {
         let calls = self.calls.lock();
         let Some(known) = calls.iter().find(|call| call.key == key) else { return Ok(None) };
         if known.prompts == prompts {
@@ -74,14 +74,20 @@ impl Added {
     }
 
     /// Adds prompts at the first positions that are free: behind `released`, before which all may be under way, and behind those added
-    /// before; returns the first. A repeat of a call finds what the first did.
+    /// before; returns the first. A repeat of a call finds what the first did, whatever `places` says: `released` and the run's positions.
     ///
     /// # Errors
-    /// A [`Failure`] if the run's `total` positions are too few, the key named other prompts, or the disk takes no more.
-    pub(crate) fn add(&self, key: &str, prompts: Vec<Prompt>, (released, total): (u64, u64)) -> Result<u64, Failure> {
+    /// What `places` says, or a [`Failure`] if the positions are too few, the key named other prompts, or the disk takes no more.
+    pub(crate) fn add(
+        &self,
+        key: &str,
+        prompts: Vec<Prompt>,
+        places: impl FnOnce() -> Result<(u64, u64), Failure>,
+    ) -> Result<u64, Failure> {
         if let Some(known) = self.known(key, &prompts)? {
             return Ok(known);
         }
+        let (released, total) = places()?;
         let mut calls = self.calls.lock();
         let from = calls.last().map_or(0, Call::end).max(released);
         let (left, count) = (total.saturating_sub(from), prompts.len() as u64);
@@ -176,10 +182,10 @@ mod tests {
         let stream = PromptStream::new(run.clone(), PromptSet::new(rows, None, options).expect("a set"));
         let added = added(folder.path());
         let source = WithAdded { stream, added: added.clone() };
-        assert_eq!(added.add("a", vec![text("x"), text("y")], (2, 12)).expect("added"), 2);
+        assert_eq!(added.add("a", vec![text("x"), text("y")], || Ok((2, 12))).expect("added"), 2);
         // Nothing more was released meanwhile; one call later, all of it.
-        assert_eq!(added.add("b", vec![text("z")], (2, 12)).expect("added"), 4);
-        assert_eq!(added.add("c", vec![text("w")], (8, 12)).expect("added"), 8);
+        assert_eq!(added.add("b", vec![text("z")], || Ok((2, 12))).expect("added"), 4);
+        assert_eq!(added.add("c", vec![text("w")], || Ok((8, 12))).expect("added"), 8);
         let tasks: Vec<PromptTask> = (0..11).map(|position| source.task(position)).collect();
         let words: Vec<&str> =
             tasks.iter().map(|task| if let Prompt::Text(text) = &task.prompt { text.as_str() } else { "" }).collect();
@@ -195,19 +201,20 @@ mod tests {
     fn a_call_is_applied_once_and_outlives_the_process_but_for_a_cut_line() {
         let folder = tempfile::tempdir().expect("a folder");
         let first = added(folder.path());
-        assert_eq!(first.add("a", vec![text("x")], (4, 6)).expect("added"), 4);
-        assert_eq!(first.add("a", vec![text("x")], (5, 6)).expect("the same"), 4);
+        assert_eq!(first.add("a", vec![text("x")], || Ok((4, 6))).expect("added"), 4);
+        let ended = || Err(Failure::new(Reason::WrongState, "it ended"));
+        assert_eq!(first.add("a", vec![text("x")], ended).expect("the same"), 4);
         let reason = |found: Result<u64, Failure>| found.map_err(|failure| failure.reason());
-        assert_eq!(reason(first.add("a", vec![text("y")], (4, 6))), Err(Reason::KeyReused));
-        assert_eq!(reason(first.add("b", vec![text("y"); 2], (4, 6))), Err(Reason::OutOfRange));
-        assert_eq!(first.add("b", vec![text("y")], (4, 6)).expect("added"), 5);
+        assert_eq!(reason(first.add("a", vec![text("y")], || Ok((4, 6)))), Err(Reason::KeyReused));
+        assert_eq!(reason(first.add("b", vec![text("y"); 2], || Ok((4, 6)))), Err(Reason::OutOfRange));
+        assert_eq!(first.add("b", vec![text("y")], || Ok((4, 6))).expect("added"), 5);
         let path = folder.path().join("prompts/r.jsonl");
         let whole = std::fs::read(&path).expect("there");
         std::fs::write(&path, &whole[..whole.len() - 3]).expect("cut");
         let again = added(folder.path());
         assert_eq!(again.at(4).expect("kept").0, text("x"));
         assert_eq!(again.at(5), Err(1));
-        assert_eq!(again.add("b", vec![text("y")], (4, 6)).expect("added"), 5);
+        assert_eq!(again.add("b", vec![text("y")], || Ok((4, 6))).expect("added"), 5);
         assert_eq!(added(folder.path()).at(5).expect("kept").0, text("y"));
     }
 }

@@ -182,11 +182,7 @@ impl Core {
         let Some(added) = state.added.get(id) else {
             return Err(Failure::new(Reason::NotReady, format!("run {id} is being made; ask again")));
         };
-        if let Some(known) = added.known(key, &prompts)? {
-            return Ok(known);
-        }
-        run.check_open()?;
-        added.add(key, prompts, run.places()?)
+        added.add(key, prompts, || run.check_open().and_then(|()| run.places()))
     }
 
     /// Enters what a learner tells, once.

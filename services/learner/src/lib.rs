@@ -13,6 +13,7 @@ mod ledger;
 mod observe;
 mod outlet;
 mod plan;
+mod publish;
 mod rank;
 pub mod server;
 mod session;

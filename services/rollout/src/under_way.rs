@@ -30,3 +30,19 @@ impl Drop for Counted {
         self.0.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_ends_with_its_holder() {
+        let all = UnderWay::default();
+        let (first, second) = (all.count(3), all.clone().count(4));
+        assert_eq!(all.now(), 7);
+        drop(first);
+        assert_eq!(all.now(), 4);
+        drop(second);
+        assert_eq!(all.now(), 0);
+    }
+}

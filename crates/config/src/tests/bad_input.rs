@@ -202,6 +202,15 @@ fn adapters_out_of_range_are_named_with_their_domain() {
 }
 
 #[test]
+fn names_of_judges_name_folders_and_nothing_else() {
+    for name in ["../../etc", "a/b", ".hidden", "", "a b"] {
+        let text = format!("{LEAST}[[judge]]\nname = {name:?}\nkind = \"oracle\"\n");
+        let message = message(&text, &[]);
+        assert!(message.contains("judge.1.name") && message.contains("is not valid"), "{name:?}: {message}");
+    }
+}
+
+#[test]
 fn judges_that_do_not_exist_are_named() {
     assert_eq!(
         message(WHOLE, &["feedback.judge=mian", "eval.judge=main"]),

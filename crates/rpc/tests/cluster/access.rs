@@ -1,6 +1,6 @@
 //! Who is let in: certificates, tokens, scopes, rates.
 
-use joust_proto::{Reason, rollout::v1 as rollout};
+use joust_proto::{Reason, judge::v1::ListJudgesRequest, rollout::v1 as rollout};
 use joust_rpc::{Auth, Caller, ClientConfig, ServerConfig, sized::rollout_client};
 use tonic::{Code, Status};
 
@@ -132,4 +132,26 @@ async fn a_token_that_calls_too_often_is_told_when_to_come_back() {
     assert_eq!(reason(&status), (Code::ResourceExhausted, Some(Reason::RateLimited)));
     let delay = tonic_types::StatusExt::get_details_retry_info(&status).and_then(|info| info.retry_delay);
     assert!(delay.is_some_and(|delay| delay.as_secs() > 60), "{delay:?}");
+}
+
+#[tokio::test]
+async fn workers_may_call_as_often_as_they_need() {
+    let folder = Folder::new();
+    let auth = Auth::Tokens(folder.tokens(&[("user", "read", "user", ""), ("worker", "worker", "worker", "")]));
+    let mut config = ServerConfig { auth, ..plain() };
+    config.limits.rate = Some((0.01, 2));
+    let server = Running::start(config).await;
+    for (token, last) in [("user", Code::ResourceExhausted), ("worker", Code::Ok)] {
+        let mut client = judge_of(ClientConfig { token_file: Some(folder.token(token)), ..server.client() });
+        let mut codes = Vec::new();
+        for _ in 0..3 {
+            codes.push(
+                client
+                    .list_judges(ListJudgesRequest::default())
+                    .await
+                    .map_or_else(|status| status.code(), |_| Code::Ok),
+            );
+        }
+        assert_eq!(codes, [Code::Ok, Code::Ok, last], "{token}");
+    }
 }

@@ -196,7 +196,7 @@ pub enum QueueCommand {
 pub struct RequeueArgs {
     /// Name of the run.
     pub run: String,
-    /// Topic: prompts, rollouts or pairs.
+    /// Topic: prompts, rollouts, pairs or feedback.
     pub topic: String,
     /// Ids, 32 hexadecimal digits each.
     #[arg(required = true)]

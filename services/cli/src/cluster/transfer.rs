@@ -122,19 +122,25 @@ impl Staging {
     fn beside(folder: &Path) -> anyhow::Result<Self> {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let (own, number) = (format!(".{name}-{}-", std::process::id()), MADE.fetch_add(1, Ordering::Relaxed));
+        let (own, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let parent = folder.parent().unwrap_or(Path::new("."));
         for entry in parent.read_dir().into_iter().flatten().flatten() {
             let found = entry.file_name().to_string_lossy().into_owned();
-            if found.starts_with(&format!(".{name}-")) && !found.starts_with(&own) {
+            if maker(&found, &name).is_some_and(|process| process != own) {
                 // Of a process that was killed: the folder is this worker's alone.
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-        let path = folder.with_file_name(format!("{own}{number}"));
+        let path = folder.with_file_name(format!(".{name}-{own}-{number}"));
         fs::create_dir_all(&path).with_context(|| format!("failed to create {}", path.display()))?;
         Ok(Self(path))
     }
+}
+
+/// Returns the process that made a staging folder of this name for `name`, if it is one.
+fn maker(found: &str, name: &str) -> Option<u32> {
+    let (process, number) = found.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('-')?.split_once('-')?;
+    number.parse::<u64>().ok().and(process.parse().ok())
 }
 
 impl Drop for Staging {
@@ -314,6 +320,22 @@ mod tests {
         transfer.begin(header.clone()).expect("a header");
         transfer.take_shared().await.expect("no error");
         transfer
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let others = [".judge-a-b-1-0", ".judge-a-1", "judge-a-1-0", ".judge-ab-1-0"];
+        for name in others.iter().chain(&[".judge-a-1-0"]) {
+            fs::create_dir(at(name)).expect("made");
+        }
+        let first = Staging::beside(&at("judge-a")).expect("made");
+        let second = Staging::beside(&at("judge-a")).expect("made");
+        assert!(first.0.is_dir() && second.0.is_dir() && first.0 != second.0);
+        assert!(others.iter().all(|name| at(name).is_dir()) && !at(".judge-a-1-0").exists());
+        let (path, _) = (first.0.clone(), drop(first));
+        assert!(!path.exists() && second.0.is_dir());
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ const CALL_BYTES: usize = 4 << 20;
 /// # Errors
 /// A file that cannot be used, no cluster, or what it refuses.
 pub async fn prompts(args: GiveArgs) -> anyhow::Result<ExitCode> {
-    let (rows, _) = read_prompts(&args.file, OnError::Fail)?;
+    let (rows, _) = read_prompts(&args.file, OnError::Fail).map_err(unusable)?;
     let prompts: Vec<Prompt> = rows.into_iter().map(|(_, prompt)| prompt).collect();
     let key = key(&args.file)?;
     let mut client = connect(args.at.cluster.folder())?;
@@ -47,7 +47,7 @@ pub async fn prompts(args: GiveArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`prompts`].
 pub async fn preferences(args: GiveArgs) -> anyhow::Result<ExitCode> {
-    let (pairs, _) = read_preferences(&args.file, OnError::Fail)?;
+    let (pairs, _) = read_preferences(&args.file, OnError::Fail).map_err(unusable)?;
     let key = key(&args.file)?;
     let mut client = connect(args.at.cluster.folder())?;
     let mut added = 0;
@@ -65,6 +65,16 @@ pub async fn preferences(args: GiveArgs) -> anyhow::Result<ExitCode> {
         false => println!("run {} has the {added} preferences of {}", args.run, args.file.display()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what is wrong with a file; no run file's setting can leave its lines out here.
+fn unusable(error: joust_data::Error) -> anyhow::Error {
+    match error {
+        joust_data::Error::Row { path, line, problem } => {
+            anyhow::anyhow!("{}:{line}: {problem}; mend the line, nothing was added", path.display())
+        }
+        error => error.into(),
+    }
 }
 
 fn feedback(pair: Preference) -> wire::Feedback {
