@@ -1,17 +1,11 @@
 //! Compiles `csrc/` against libtorch: the borders once, the plain loops once for each instruction set.
 
-use std::{env, path::PathBuf};
+use std::{env, fs, path::PathBuf};
 
-const FILES: [&str; 9] = [
-    "csrc/layers.cpp",
-    "csrc/dropout.cpp",
-    "csrc/train.cpp",
-    "csrc/divergence.cpp",
-    "csrc/recompute.cpp",
-    "csrc/rows.cpp",
-    "csrc/decode.cpp",
-    "csrc/store.cpp",
-    "csrc/group.cpp",
+/// Files that are compiled as one unit each, since reading ATen's headers takes longer than compiling all that is ours.
+const UNITS: [(&str, &[&str]); 2] = [
+    ("operators", &["layers", "dropout", "train", "divergence", "recompute", "rows", "decode"]),
+    ("collectives", &["store", "group"]),
 ];
 
 /// Instruction sets of the loops, with the flags that turn them on; the CPU's own is chosen at run time.
@@ -37,7 +31,10 @@ fn main() {
         .flag(format!("-isystem{}", include.display()))
         .flag(format!("-isystem{}", include.join("torch/csrc/api/include").display()))
         .flag("-isystemcsrc/stubs")
-        .files(FILES);
+        .include("csrc")
+        // ATen/ATen.h then declares no operator: each file includes those that it calls.
+        .define("AT_PER_OPERATOR_HEADERS", None)
+        .files(UNITS.map(|(name, files)| unit(name, files)));
     if env::var_os("CARGO_FEATURE_CUDA").is_some() {
         let nvidia = libtorch.join("../nvidia");
         assert!(nvidia.is_dir(), "{} is not there; the feature cuda is built by `make build-cuda`", nvidia.display());
@@ -65,6 +62,14 @@ fn main() {
     cc::Build::new().objects(kernels).compile("joust_kernels");
     // libtorch brings the same libgomp, so that its threads are the ones that run our loops.
     println!("cargo:rustc-link-lib=dylib=gomp");
+}
+
+/// Writes the unit that includes `files`.
+fn unit(name: &str, files: &[&str]) -> PathBuf {
+    let path = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join(format!("{name}.cpp"));
+    let text: String = files.iter().map(|file| format!("#include \"{file}.cpp\"\n")).collect();
+    fs::write(&path, text).expect("OUT_DIR is writable");
+    path
 }
 
 /// One folder a variant, since the objects share the name of their source.

@@ -75,18 +75,6 @@ pub enum Error {
         /// Every known value.
         known: Vec<String>,
     },
-    /// A value that the design names and this build cannot run yet.
-    #[error("{key} = {value} in {place} is known but cannot run in this build; what runs today: {}", works.join(", "))]
-    NotYet {
-        /// Dotted key.
-        key: String,
-        /// The value.
-        value: String,
-        /// File and line, variable or override.
-        place: String,
-        /// The values that run.
-        works: Vec<String>,
-    },
     /// Values that are valid alone and impossible together.
     #[error("{key} = {value} in {place} does not go together with the rest: {reason}")]
     Conflict {

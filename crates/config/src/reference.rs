@@ -6,7 +6,6 @@ use crate::{
     ConfigFile, Deployment, RewardFile, RunFile, SftFile,
     schema::{branches, const_of, describe, names, non_null_branch, properties, schema_of, tag_of, type_of},
     tree::join,
-    works,
 };
 
 /// Writes the reference of every key of every file as Markdown: type, default and meaning.
@@ -113,14 +112,11 @@ impl Table {
         if known.is_empty() {
             return;
         }
-        let works = works::of_key(key);
         self.choices.push_str(&format!("\n`{key}`:\n\n"));
         let choice = non_null_branch(schema).unwrap_or(schema);
         for branch in branches(choice) {
             let (name, about) = (names(branch).join(", "), meaning(branch));
-            let later = works.as_ref().is_some_and(|works| !works.contains(&name));
-            let note = if later { " *(not yet)*" } else { "" };
-            self.choices.push_str(&format!("- `{name}`{note}: {about}\n"));
+            self.choices.push_str(&format!("- `{name}`: {about}\n"));
         }
     }
 

@@ -24,6 +24,8 @@ pub enum Stream {
     Init = 5,
     /// Labels drawn with the judge's probability.
     Label = 6,
+    /// Which of two answers a judge is shown first.
+    Order = 7,
 }
 
 /// Computes one Philox 4x32-10 block.

@@ -3,8 +3,11 @@
 use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
 
 use joust_core::{Message, Prompt};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde_json::Value;
+use parquet::{
+    file::reader::{FileReader, SerializedFileReader},
+    record::{Field, Row},
+};
+use serde_json::{Map, Value};
 
 use crate::{Error, Result};
 
@@ -55,15 +58,39 @@ fn jsonl(path: &Path) -> Result<String> {
 fn parquet_lines(path: &Path) -> Result<String> {
     let broken = |reason: String| Error::Format { path: path.into(), format: "Parquet", reason };
     let file = File::open(path).map_err(Error::io("read", path))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| broken(error.to_string()))?;
-    let reader = builder.build().map_err(|error| broken(error.to_string()))?;
-    let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
-    for batch in reader {
-        let batch = batch.map_err(|error| broken(error.to_string()))?;
-        writer.write(&batch).map_err(|error| broken(error.to_string()))?;
+    let reader = SerializedFileReader::new(file).map_err(|error| broken(error.to_string()))?;
+    let mut lines = String::new();
+    for row in reader.get_row_iter(None).map_err(|error| broken(error.to_string()))? {
+        lines += &object(&row.map_err(|error| broken(error.to_string()))?).to_string();
+        lines.push('\n');
     }
-    writer.finish().map_err(|error| broken(error.to_string()))?;
-    String::from_utf8(writer.into_inner()).map_err(|error| broken(error.to_string()))
+    Ok(lines)
+}
+
+fn object(row: &Row) -> Value {
+    let columns = row.get_column_iter().filter(|(_, field)| !matches!(field, Field::Null));
+    Value::Object(columns.map(|(name, field)| (name.clone(), json(field))).collect::<Map<_, _>>())
+}
+
+fn json(field: &Field) -> Value {
+    match field {
+        Field::Null => Value::Null,
+        Field::Bool(value) => (*value).into(),
+        Field::Byte(value) => (*value).into(),
+        Field::Short(value) => (*value).into(),
+        Field::Int(value) => (*value).into(),
+        Field::Long(value) => (*value).into(),
+        Field::UByte(value) => (*value).into(),
+        Field::UShort(value) => (*value).into(),
+        Field::UInt(value) => (*value).into(),
+        Field::ULong(value) => (*value).into(),
+        Field::Float(value) => (*value).into(),
+        Field::Double(value) => (*value).into(),
+        Field::Str(value) => value.as_str().into(),
+        Field::ListInternal(list) => list.elements().iter().map(json).collect(),
+        Field::Group(row) => object(row),
+        other => other.to_string().into(),
+    }
 }
 
 /// Counts a bad row, or ends the reading with it.

@@ -1,6 +1,10 @@
 //! Each method reaches the point that theory gives it, through the real pairing, losses and optimizer.
 
+use joust_core::{Answer, Example, ExampleSource, Finish, Player, RecordId, Target};
 use joust_games::{Game, Row, Show, dpo_point, draw, nash, nash_md_point, show};
+use joust_losses::GradientLoss;
+use joust_train::{Known, Objective, Prepared};
+use tch::{Kind, Tensor};
 
 /// Points of the reference's tables, computed elsewhere.
 const NASH: [f64; 3] = [0.614_437_362_830_579_4, 0.130_826_533_819_539_96, 0.254_736_103_349_880_67];
@@ -125,4 +129,57 @@ fn mixing_logits_is_mixing_log_probs() {
     let expected = [0.640_038_408_466_689, 0.309_986_326_295_505_4, 0.049_975_265_237_805_655];
     close(&softmax(&logits), &expected, 1e-12);
     close(&game.mixture(&softmax(&policy), coef), &expected, 1e-12);
+}
+
+/// Computes the gradient of Nash-MD's loss in the logits of `policy`, on every pair of answers, the first drawn from `sampler`
+/// and the second from the mixture; `known` is the log-prob that the examples say the sampler gave.
+fn nash_md_gradient(game: &Game, policy: &[f64], sampler: &[f64], known: &[f64]) -> Vec<f64> {
+    let logits = Tensor::from_slice(&policy.iter().map(|p| p.ln()).collect::<Vec<_>>()).set_requires_grad(true);
+    let opponent = game.mixture(policy, 0.25);
+    let (mut step, mut tokens) = (Vec::new(), Vec::new());
+    for (i, j) in (0..policy.len()).flat_map(|i| (0..policy.len()).map(move |j| (i, j))) {
+        let answer = Answer {
+            player: Player::Policy,
+            token_ids: vec![i as u32],
+            behavior_logprobs: vec![known[i].ln() as f32],
+            finish: Finish::Eos,
+            score: None,
+        };
+        let example = Example {
+            id: RecordId::derive(&[&[i as u8, j as u8]]),
+            prompt_ids: vec![0],
+            answers: vec![answer],
+            target: Target::Opponent { p: game.preference[i][j] },
+            rationale: None,
+            weight: sampler[i] * opponent[j],
+            policy_version: 0,
+            source: ExampleSource::Online,
+            judge_hash: String::new(),
+        };
+        let reference = vec![game.reference[i].ln() as f32];
+        step.push(Prepared::new(example, vec![Known { reference, ..Known::default() }]));
+        tokens.push(i as i64);
+    }
+    let logprobs =
+        logits.log_softmax(0, Kind::Double).index_select(0, &Tensor::from_slice(&tokens)).to_kind(Kind::Float);
+    let objective = Objective::Gradient(GradientLoss::NashMd { beta: 0.2 });
+    objective.loss_of(&step, &logprobs).expect("a loss").backward();
+    Vec::try_from(logits.grad() * step.len() as f64).expect("numbers")
+}
+
+/// The importance ratio makes the estimate on answers of an older policy that of the current one; without it, it is biased.
+#[test]
+fn answers_of_an_older_policy_do_not_bias_nash_md() {
+    let (game, policy, older) = (Game::noisy_cycle(), [0.5, 0.2, 0.3], [0.35, 0.3, 0.35]);
+    let exact = nash_md_gradient(&game, &policy, &policy, &policy);
+    let size = exact.iter().map(|g| g * g).sum::<f64>().sqrt();
+    let bias = |found: Vec<f64>| {
+        found.iter().zip(&exact).map(|(found, exact)| (found - exact).powi(2)).sum::<f64>().sqrt() / size
+    };
+    let with = bias(nash_md_gradient(&game, &policy, &older, &older));
+    let without = bias(nash_md_gradient(&game, &policy, &older, &policy));
+    println!(
+        "bias of Nash-MD's gradient on answers of an older policy: {with:.1e} with the ratio, {without:.2} without"
+    );
+    assert!(with < 1e-5 && without > 0.1, "{with} {without}");
 }

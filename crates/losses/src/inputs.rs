@@ -19,7 +19,7 @@ pub struct PairLogps<'a> {
     tokens: Option<[&'a Tensor; 2]>,
     scores: Option<[&'a Tensor; 2]>,
     win_rates: Option<[&'a Tensor; 2]>,
-    from_reference: Option<&'a Tensor>,
+    from_reference: Option<[&'a Tensor; 2]>,
     matched: Option<[&'a Tensor; 2]>,
     signs: Option<[&'a Tensor; 2]>,
     token_terms: Option<&'a Tensor>,
@@ -83,9 +83,9 @@ impl<'a> PairLogps<'a> {
         Self { win_rates: Some([chosen, rejected]), ..self }
     }
 
-    /// Adds 1 where the reference gave the chosen answer and 0 where it gave the rejected one, `[B]`.
-    pub fn with_chosen_from_reference(self, mask: &'a Tensor) -> Self {
-        Self { from_reference: Some(mask), ..self }
+    /// Adds 1 where the reference gave that answer and 0 where somebody else did, `[B]`; a pair may have none of the reference's.
+    pub fn with_from_reference(self, chosen: &'a Tensor, rejected: &'a Tensor) -> Self {
+        Self { from_reference: Some([chosen, rejected]), ..self }
     }
 
     /// Adds what stands at the rank of each answer in the step's other distribution, in nats, `[B]`: see [`crate::aot_loss`].
@@ -150,7 +150,8 @@ impl<'a> PairLogps<'a> {
             ("rejected_scores", self.scores.map(|s| s[1])),
             ("chosen_win_rates", self.win_rates.map(|w| w[0])),
             ("rejected_win_rates", self.win_rates.map(|w| w[1])),
-            ("chosen_from_reference", self.from_reference),
+            ("chosen_from_reference", self.from_reference.map(|f| f[0])),
+            ("rejected_from_reference", self.from_reference.map(|f| f[1])),
             ("matched_of_chosen", self.matched.map(|m| m[0])),
             ("matched_of_rejected", self.matched.map(|m| m[1])),
             ("sign_of_chosen", self.signs.map(|s| s[0])),
@@ -270,16 +271,16 @@ impl<'a> PairLogps<'a> {
         Ok([policy[0] - reference[0].detach(), policy[1] - reference[1].detach()])
     }
 
-    /// Returns log π of the answers that the reference gave, `[B]`.
+    /// Returns log π of the answers that the reference gave, `[B]`; 0 for a pair without one.
     ///
     /// # Errors
     /// As [`Self::policy`], and [`Error::Missing`] without the mask.
     pub(crate) fn policy_of_reference_answers(&self, loss: &'static str) -> Result<Tensor> {
         let [policy_chosen, policy_rejected] = self.policy()?;
-        let input = "who gave the chosen answer";
-        let mask = self.from_reference.ok_or(Error::Missing { loss, input, setter: "with_chosen_from_reference" })?;
-        let mask = mask.detach().to_kind(policy_chosen.kind());
-        Ok(&mask * policy_chosen + (1.0 - &mask) * policy_rejected)
+        let missing = Error::Missing { loss, input: "who gave the answers", setter: "with_from_reference" };
+        let masks = self.from_reference.ok_or(missing)?;
+        let [chosen, rejected] = masks.map(|mask| mask.detach().to_kind(policy_chosen.kind()));
+        Ok(chosen * policy_chosen + rejected * policy_rejected)
     }
 
     /// Returns the win rates of both answers in the kind of the log-probabilities, `[B]`; without them p and 1 − p, p being 1

@@ -51,7 +51,7 @@ fn compute(loss: &PairLoss, batch: &Batch, kind: Kind) -> Computed {
     let [ref_chosen, ref_rejected] = batch.reference.clone().map(|v| vector(&v, kind));
     let [chosen_tokens, rejected_tokens] = batch.tokens.clone().map(|v| vector(&v, Kind::Int64));
     let [chosen_scores, rejected_scores] = batch.scores.clone().map(|v| vector(&v, Kind::Double));
-    let from_reference = chosen.detach().full_like(batch.from_reference);
+    let from_reference = [batch.from_reference, 1.0 - batch.from_reference].map(|mask| chosen.detach().full_like(mask));
     let p = batch.p.as_ref().map(|p| vector(p, Kind::Double));
     let matched = [2.5, -1.5].map(|value| chosen.detach().full_like(value));
     let (sign, terms) = (chosen.detach().ones_like(), &rejected * -0.1);
@@ -66,7 +66,7 @@ fn compute(loss: &PairLoss, batch: &Batch, kind: Kind) -> Computed {
         .with_reference(&ref_chosen, &ref_rejected)
         .with_tokens(&chosen_tokens, &rejected_tokens)
         .with_scores(&chosen_scores, &rejected_scores)
-        .with_chosen_from_reference(&from_reference)
+        .with_from_reference(&from_reference[0], &from_reference[1])
         .with_matched(&matched[0], &matched[1])
         .with_signs(&sign, &sign)
         .with_token_terms(&terms)

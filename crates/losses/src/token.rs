@@ -9,6 +9,8 @@ use crate::{
 
 /// Largest |log ρ| that a ratio is computed from, as in OpenRLHF; `e^20` is finite in float32 and always clipped.
 const MAX_LOG_RATIO: f64 = 20.0;
+/// Largest importance ratio of an answer in [`nash_md_loss`]: it bounds the variance, and cuts the ratio of few answers.
+const MAX_RATIO: f64 = 2.0;
 
 /// Log-probs of the tokens of a batch of answers, borrowed, in nats at temperature 1.
 ///
@@ -104,23 +106,30 @@ fn clipped_surrogate(log_ratio: &Tensor, advantages: &Tensor, epsilon: f64) -> (
 
 /// Computes the Nash-MD policy gradient, the sum over the tokens of each answer.
 ///
-/// `L = −Σ_n sg[P − ½ − β·Σ_{m≥n}(lp_m − refp_m)]·lp_n` (appendix F.2 of <https://arxiv.org/abs/2312.00886>): each token is
+/// `L = −Σ_n sg[ρ·(P − ½ − β·Σ_{m≥n}(lp_m − refp_m))]·lp_n` (appendix F.2 of <https://arxiv.org/abs/2312.00886>): each token is
 /// charged the KL of itself and all that follow. TRL charges it its own alone, which is another, biased gradient.
+///
+/// `ρ = min(exp(Σ_m lp_m − lp_old_m), 2)` is the importance ratio of the whole answer, 1 for an answer of the current policy: the
+/// estimate is that of the current policy whoever sampled, but for what the truncation cuts off (Ionides, "Truncated
+/// importance sampling", 2008).
 ///
 /// # Arguments
 /// * `preference` - probability that the answer is preferred to its opponent, `[B]`.
 /// * `beta` - τ of the paper, above 0; 0.008 there.
 ///
 /// # Errors
-/// [`Error::Shape`], [`Error::Kind`], [`Error::Device`], [`Error::Missing`] without a reference, [`Error::Param`].
+/// [`Error::Shape`], [`Error::Kind`], [`Error::Device`], [`Error::Missing`] without a reference or the old log-probs,
+/// [`Error::Param`].
 pub fn nash_md_loss(inputs: &TokenLogps, preference: &Tensor, beta: f64) -> Result<GradientOutput> {
     positive("nash_md", [("beta", beta)])?;
     inputs.check(preference)?;
     let ratios = inputs.over_reference("nash_md")?.detach();
     let to_go = ratios.flip([1]).cumsum(1, ratios.kind()).flip([1]);
     let advantage = preference.detach().to_kind(ratios.kind()).unsqueeze(1) - 0.5 - beta * to_go;
-    let per_answer = sum(&inputs.only(&-(advantage * inputs.policy)));
-    let clipped = per_answer.detach().zeros_like();
+    let log_ratio = sum(&inputs.over_old("nash_md")?).detach();
+    let clipped = log_ratio.gt(MAX_RATIO.ln()).to_kind(ratios.kind());
+    let ratio = log_ratio.clamp_max(MAX_RATIO.ln()).exp().unsqueeze(1);
+    let per_answer = sum(&inputs.only(&-(ratio * advantage * inputs.policy)));
     Ok(GradientOutput { per_answer, clipped })
 }
 

@@ -136,7 +136,14 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// Moves a probability by `by` in log-odds; 0, 1 and a move of 0 change nothing.
+/// Distance from 0 and 1 at which a probability is taken for a certainty: log-odds of 36.7, where a sigmoid rounds to 1.
+const CERTAIN: f64 = f64::EPSILON / 2.0;
+
+/// Moves a probability by `by` in log-odds; a move of 0 changes nothing.
 fn shift_logit(p: f64, by: f64) -> f64 {
-    if by == 0.0 || p == 0.0 || p == 1.0 { p } else { sigmoid(p.ln() - (-p).ln_1p() + by) }
+    if by == 0.0 {
+        return p;
+    }
+    let p = p.clamp(CERTAIN, 1.0 - CERTAIN);
+    sigmoid(p.ln() - (-p).ln_1p() + by)
 }

@@ -9,23 +9,23 @@ use parking_lot::Mutex;
 static ACTIVE: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
 
 /// Makes `bar` the one that steps aside for other lines.
-pub(crate) fn activate(bar: &ProgressBar) {
+pub fn activate(bar: &ProgressBar) {
     *ACTIVE.lock() = Some(bar.downgrade());
 }
 
 /// Returns the bar that is drawn now.
-pub(crate) fn active() -> Option<ProgressBar> {
+pub fn active() -> Option<ProgressBar> {
     ACTIVE.lock().as_ref()?.upgrade().filter(|bar| !bar.is_finished())
 }
 
 /// Returns whether colours are wanted: standard error is a terminal and `NO_COLOR` is unset or empty (<https://no-color.org>).
-pub(crate) fn colors(is_terminal: bool) -> bool {
+pub fn colors(is_terminal: bool) -> bool {
     is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Standard error beside a progress line: what is written stands above it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Screen;
+pub struct Screen;
 
 impl Write for Screen {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

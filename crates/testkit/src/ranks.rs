@@ -70,13 +70,13 @@ pub fn serve() -> Store {
     Store::serve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), TIMEOUT).expect("a free port")
 }
 
-/// Starts one rank in the test `a_rank` of this program, which must be marked `#[ignore]`.
+/// Starts one rank in the test `a_rank` of this program, in whatever module, which must be marked `#[ignore]`.
 ///
 /// # Panics
 /// If the program cannot be started.
 pub fn start(store: &Store, task: &str, rank: usize, size: usize) -> Child {
     Command::new(env::current_exe().expect("this program"))
-        .args(["a_rank", "--exact", "--nocapture", "--ignored"])
+        .args(["a_rank", "--nocapture", "--ignored"])
         .env(VARIABLE, format!("{task}|{rank}|{size}|{}", store.address()))
         .env("OMP_NUM_THREADS", "1")
         .stdout(Stdio::piped())

@@ -1,6 +1,7 @@
 // Norm, gate and rotary embedding as autograd functions over the loops of kernels.h.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/empty_strided.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 

@@ -224,7 +224,8 @@ char* joust_logprobs(const Tensor* rows, const Tensor* weight, const Tensor* tar
 
 using SinkPtr = c10::intrusive_ptr<joust::Sink>;
 
-void* joust_sink_new(void* context, void (*call)(void*, int64_t, Tensor*), void (*release)(void*)) {
+// Ends the process where memory is out, as Rust's own allocations do.
+void* joust_sink_new(void* context, void (*call)(void*, int64_t, Tensor*), void (*release)(void*)) noexcept {
   return new SinkPtr(c10::make_intrusive<joust::Sink>(context, call, release));
 }
 
@@ -258,7 +259,14 @@ char* joust_set_grad(const Tensor* tensor, const Tensor* grad) {
   });
 }
 
-int64_t joust_version(const Tensor* tensor) { return static_cast<int64_t>(tensor->_version()); }
+// Returns -1 for a tensor that counts no versions, as those made under inference mode.
+int64_t joust_version(const Tensor* tensor) {
+  try {
+    return static_cast<int64_t>(tensor->_version());
+  } catch (...) {
+    return -1;
+  }
+}
 
 // Adds the squares of a contiguous float32 tensor, in blocks whose size does not depend on the number of threads.
 char* joust_square_sum(const Tensor* values, double* out) {

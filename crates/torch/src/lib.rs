@@ -1,4 +1,4 @@
-//! The C++ border: fused layers, log-probs, AdamW, memory and collectives for libtorch.
+//! The C++ border: fused layers, log-probs, AdamW and collectives for libtorch.
 //!
 //! Every function does what its plain formula in tch operations would do, and falls back to that formula where tensors are not on
 //! the CPU. It holds no model; its only state is a connection between ranks. This is the only crate with unsafe code.
@@ -12,7 +12,6 @@ mod group;
 mod layers;
 mod logprobs;
 mod masters;
-mod memory;
 mod recompute;
 mod rows;
 mod store;

@@ -14,6 +14,16 @@ use crate::{
     trainer::{Known, Micro, Prepared},
 };
 
+/// Spread of rewards below which nothing but the rounding of log-probs tells answers of equal scores apart: an optimizer that
+/// divides by the gradient's own size would make whole steps of it.
+const ROUNDING: f64 = 1e-3;
+
+/// Returns whether the judge tells no answer from another, and the penalties for leaving the reference do so by rounding only.
+fn are_tied(scores: &[f64], rewards: &[f64]) -> bool {
+    let (low, high) = rewards.iter().fold((f64::MAX, f64::MIN), |(low, high), r| (low.min(*r), high.max(*r)));
+    scores.windows(2).all(|two| two[0] == two[1]) && high - low < ROUNDING
+}
+
 /// Says what an example lacks for a policy gradient.
 pub(crate) fn problem(loss: &GradientLoss, example: &Example) -> Option<String> {
     let answers = &example.answers;
@@ -49,9 +59,12 @@ pub(crate) fn advantages(loss: &GradientLoss, step: &mut [Vec<Prepared>], ranks:
         GradientLoss::NashMd { .. } => {} // its advantage holds the current policy's log-ratio
         GradientLoss::Rloo { beta, .. } => {
             for prepared in step.iter_mut().flatten() {
-                let held = |(k, reward): (usize, f64)| reward - beta * log_ratios(prepared, k).iter().sum::<f64>();
-                let rewards: Vec<f64> = rewards(&prepared.example).into_iter().enumerate().map(held).collect();
-                spread(&mut prepared.known, &rloo_advantages(&rewards));
+                let scores = rewards(&prepared.example);
+                let held = |(k, score): (usize, &f64)| score - beta * log_ratios(prepared, k).iter().sum::<f64>();
+                let rewards: Vec<f64> = scores.iter().enumerate().map(held).collect();
+                let advantages = rloo_advantages(&rewards);
+                let tied = are_tied(&scores, &rewards);
+                spread(&mut prepared.known, &if tied { vec![0.0; scores.len()] } else { advantages });
             }
         }
         GradientLoss::Grpo { .. } => {
@@ -77,9 +90,10 @@ type Estimate<'a> = &'a dyn Fn(&[f64], &[f64]) -> (Vec<f64>, Vec<f64>);
 /// Computes advantages and returns from the rewards and values of each answer's tokens, and whitens the advantages over all tokens
 /// of the step.
 fn by_token(beta: f64, step: &mut [Vec<Prepared>], estimate: Estimate<'_>, ranks: &Ranks) -> Result<()> {
-    let mut all = Vec::new();
+    let (mut all, mut scores) = (Vec::new(), Vec::new());
     for prepared in step.iter_mut().flatten() {
         for (k, reward) in rewards(&prepared.example).into_iter().enumerate() {
+            scores.push(reward);
             let rewards = token_rewards(&log_ratios(prepared, k), beta, reward);
             let known = &mut prepared.known[k];
             let values: Vec<f64> = known.values.iter().map(|value| f64::from(*value)).collect();
@@ -88,8 +102,9 @@ fn by_token(beta: f64, step: &mut [Vec<Prepared>], estimate: Estimate<'_>, ranks
             all.extend(advantages);
         }
     }
-    let (all, mine) = ranks.join(all)?;
-    let mut rest = whiten(&all).into_iter().skip(mine.start);
+    let ((all, mine), (scores, _)) = (ranks.join(all)?, ranks.join(scores)?);
+    let whitened = if are_tied(&scores, &all) { vec![0.0; all.len()] } else { whiten(&all) };
+    let mut rest = whitened.into_iter().skip(mine.start);
     for known in step.iter_mut().flatten().flat_map(|prepared| &mut prepared.known) {
         known.advantages = rest.by_ref().take(known.reference.len()).map(|advantage| advantage as f32).collect();
     }
@@ -112,7 +127,7 @@ pub(crate) fn loss(loss: &GradientLoss, micro: &Micro<'_>, sums: &mut Sums) -> R
     let (policy, mask) = (sequences.padded(micro.logprobs), sequences.mask());
     let (old_table, reference_table) = (sequences.padded(&old), sequences.padded(&reference));
     let inputs = TokenLogps::new(&policy, &mask).with_reference(&reference_table).with_old(&old_table);
-    record(micro, sums, &old, &reference);
+    record(micro, sums, &old);
     let totals = micro.totals;
     let (output, total) = match *loss {
         GradientLoss::NashMd { beta } => {
@@ -161,9 +176,9 @@ fn answer_weights(micro: &Micro<'_>) -> Tensor {
 }
 
 /// Adds one micro-batch to the sums of the step, under TRL's names.
-fn record(micro: &Micro<'_>, sums: &mut Sums, old: &Tensor, reference: &Tensor) {
+fn record(micro: &Micro<'_>, sums: &mut Sums, old: &Tensor) {
     let policy = micro.logprobs.detach();
-    sums.add("objective/kl", &micro.sequences.sums(&(&policy - reference)));
+    micro.record_kl(sums);
     sums.add("objective/entropy", &-micro.sequences.sums(&policy));
     sums.add("val/ratio", &(&policy - old).exp());
 }

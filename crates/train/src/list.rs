@@ -55,9 +55,7 @@ pub(crate) fn loss(loss: &ListLoss, micro: &Micro<'_>, sums: &mut Sums) -> Resul
         inputs = inputs.with_reference(held_to);
     }
     let output = loss.compute(&inputs)?;
-    if let Some(reference) = &reference {
-        sums.add("objective/kl", &(policy.detach() - reference));
-    }
+    micro.record_kl(sums);
     sums.add("objective/entropy", &-policy.detach());
     sums.add("rewards/best", &output.rewards.select(1, 0));
     let weight = micro.column(micro.examples().map(|example| example.weight));

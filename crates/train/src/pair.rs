@@ -108,7 +108,8 @@ pub(crate) fn loss(loss: &PairLoss, micro: &Micro<'_>, sums: &mut Sums) -> Resul
     let reference = micro.reference().map(|tokens| both(&micro.sequences.sums(&tokens)));
     let column = |value: &dyn Fn(&Example) -> f64| micro.column(micro.examples().map(value));
     let lengths = [0, 1].map(|i: usize| column(&|e| e.answers[i].token_ids.len() as f64));
-    let from_reference = column(&|e| f64::from(u8::from(e.answers[0].player == Player::Reference)));
+    let from_reference =
+        [0, 1].map(|i: usize| column(&|e| f64::from(u8::from(e.answers[i].player == Player::Reference))));
     let mut weight = column(&|e| e.weight);
     if let Some(aligned) = &micro.aligned {
         weight *= side(aligned, 0) * side(aligned, 1);
@@ -116,7 +117,7 @@ pub(crate) fn loss(loss: &PairLoss, micro: &Micro<'_>, sums: &mut Sums) -> Resul
     }
     let mut inputs = PairLogps::new(&policy[0], &policy[1])
         .with_tokens(&lengths[0], &lengths[1])
-        .with_chosen_from_reference(&from_reference)
+        .with_from_reference(&from_reference[0], &from_reference[1])
         .with_weight(&weight);
     if let Some([chosen, rejected]) = &reference {
         inputs = inputs.with_reference(chosen, rejected);
@@ -127,6 +128,7 @@ pub(crate) fn loss(loss: &PairLoss, micro: &Micro<'_>, sums: &mut Sums) -> Resul
     let extras = Extras::of(loss, micro, sums);
     let output = loss.compute(&extras.add_to(inputs))?;
     record(sums, &output, &policy, reference.as_ref());
+    micro.record_kl(sums);
     Ok(output.per_pair.sum(Kind::Float) / micro.totals.examples)
 }
 
@@ -159,8 +161,8 @@ pub(crate) fn cringe_terms(model: &Llama, sequences: &SequenceBatch, rows: &Tens
 /// Adds one micro-batch to the sums of the step; names and meanings are those of TRL's online DPO trainer.
 fn record(sums: &mut Sums, output: &LossOutput, policy: &[Tensor; 2], reference: Option<&[Tensor; 2]>) {
     let [chosen, rejected] = [0, 1].map(|side: usize| policy[side].detach());
-    if let Some(reference) = reference {
-        sums.add("objective/kl", &(((&chosen - &reference[0]) + (&rejected - &reference[1])) / 2.0));
+    if let Some([reference, _]) = reference {
+        sums.add("logps/ref_chosen", reference);
     }
     let entropy = -(&chosen + &rejected) / 2.0;
     let (better, worse) = (&output.chosen_rewards, &output.rejected_rewards);

@@ -64,7 +64,7 @@ pub(crate) fn loss(loss: &SingleLoss, micro: &Micro<'_>, sums: &mut Sums) -> Res
     let inputs =
         SingleLogps::new(&policy, &reference, &labels).with_baseline(micro.coupled.baseline).with_values(&values);
     let output = loss.compute(&inputs)?;
-    sums.add("objective/kl", &(policy.detach() - &reference));
+    micro.record_kl(sums);
     sums.add("objective/entropy", &-policy.detach());
     if !matches!(loss, SingleLoss::Dro { .. }) {
         sums.add("rewards/chosen", &output.rewards.masked_select(&labels.gt(0.5)));

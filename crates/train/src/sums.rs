@@ -71,7 +71,8 @@ impl Sums {
         for (name, sum) in ranks.gather(self.0)?.into_iter().flatten() {
             all.enter(&name, sum);
         }
-        let mean = |(name, Sum { sum, count }): (String, Sum)| (name, sum / count.unwrap_or(1.0));
+        // A mean over nothing, as of the better answers where all tie, is 0.
+        let mean = |(name, Sum { sum, count }): (String, Sum)| (name, sum / count.map_or(1.0, |count| count.max(1.0)));
         Ok(all.0.into_iter().map(mean).collect())
     }
 }

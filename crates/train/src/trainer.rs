@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use joust_core::Example;
+use joust_core::{Answer, Example, ExampleSource, Player};
 use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
 use joust_model::{Device, Llama, SequenceBatch};
 use joust_pairs::Keep;
@@ -145,6 +145,18 @@ impl Micro<'_> {
         let known = self.batch.iter().flat_map(|prepared| &prepared.known);
         let held = known.clone().all(|known| !known.reference.is_empty());
         held.then(|| self.tokens(|known| &known.reference))
+    }
+
+    /// Adds `objective/kl`, log π − log π_ref of the answers that the policy gave, in nats: their mean estimates KL(π‖π_ref), which
+    /// no other player's answers do. Without such answers or a reference there is nothing to add.
+    pub(crate) fn record_kl(&self, sums: &mut Sums) {
+        let own = |example: &Example, answer: &Answer| {
+            answer.player == Player::Policy && example.source == ExampleSource::Online
+        };
+        let mask: Vec<bool> = self.examples().flat_map(|e| e.answers.iter().map(|answer| own(e, answer))).collect();
+        let Some(reference) = self.reference().filter(|_| mask.contains(&true)) else { return };
+        let ratios = self.sequences.sums(&(self.logprobs.detach() - reference));
+        sums.add("objective/kl", &ratios.masked_select(&Tensor::from_slice(&mask).to_device(ratios.device())));
     }
 
     /// Returns the examples.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use joust_core::{
     Finish, JudgementStatus, JudgementValue, Player, Prompt, PromptTask, Purpose, RecordId, Rollout, SCHEMA,
+    rng::{Stream, uniform},
 };
 use joust_data::Tokenizer;
 use joust_engine::{Engine, SamplingParams, Snapshot};
@@ -109,24 +110,35 @@ impl Evaluator {
         let items: Vec<JudgeItem> = answers
             .iter()
             .zip(&others)
-            .map(|(after, before)| JudgeItem {
-                id: after.task.id,
-                ask: Ask::Compare,
-                prompt: after.task.prompt.clone(),
-                candidates: vec![candidate(after), candidate(before)],
+            .map(|(after, before)| {
+                let mut candidates = vec![candidate(after), candidate(before)];
+                if self.is_swapped(after.task.position) {
+                    candidates.reverse();
+                }
+                let (id, prompt) = (after.task.id, after.task.prompt.clone());
+                JudgeItem { id, ask: Ask::Compare, prompt, candidates }
             })
             .collect();
         let judgements = self.judge.judge(&items, &CallContext::new(self.seed, Instant::now() + TIMEOUT)).await;
         let mut report = Report { tally: Tally::default(), samples: Vec::new(), answers, others };
-        for (judgement, item) in judgements.into_iter().zip(items) {
+        for (at, (judgement, item)) in judgements.into_iter().zip(items).enumerate() {
+            let swapped = self.is_swapped(report.answers[at].task.position);
             let preference = match (judgement.status, judgement.value) {
+                (JudgementStatus::Ok, Some(JudgementValue::Preference(p))) if swapped => Some(1.0 - p),
                 (JudgementStatus::Ok, Some(JudgementValue::Preference(p))) => Some(p),
                 _ => None,
             };
             report.tally.enter(preference);
-            let [after, before] = [0, 1].map(|side: usize| item.candidates[side].text.clone());
+            let sides = if swapped { [1, 0] } else { [0, 1] };
+            let [after, before] = sides.map(|side: usize| item.candidates[side].text.clone());
             report.samples.push(Sample { prompt: item.prompt.display(), before, after, preference });
         }
         report
+    }
+
+    /// Returns whether the judge is shown the other model's answer first: drawn for each prompt, so that a judge's liking for
+    /// one place favours neither model.
+    fn is_swapped(&self, position: u64) -> bool {
+        uniform(self.seed, Stream::Order, position, (0, 0)) < 0.5
     }
 }

@@ -8,27 +8,27 @@ const STEPS: u64 = 10;
 /// Watches whether chosen answers stay at least as probable as under the reference.
 #[derive(Debug, Default)]
 pub(crate) struct Displacement {
-    /// Steps in a row with a negative reward of the chosen answers.
+    /// Steps in a row in which the chosen answers are less probable than under the reference.
     below: u64,
     /// The lowest of them.
     lowest: f64,
 }
 
 impl Displacement {
-    /// Takes the mean `rewards/chosen` of a step, β·(log π − log π_ref); warns once for each stretch in which it stays below 0 and returns
-    /// whether it did.
-    pub(crate) fn watch(&mut self, step: u64, chosen: f64) -> bool {
-        if chosen >= 0.0 {
+    /// Takes the mean log π − log π_ref of a step's chosen answers, in nats; warns once for each stretch in which it stays below 0 and
+    /// returns whether it did. A loss without a reference has its rewards below 0 always: they are not what is watched.
+    pub(crate) fn watch(&mut self, step: u64, log_ratio: f64) -> bool {
+        if log_ratio >= 0.0 {
             *self = Self::default();
             return false;
         }
         self.below += 1;
-        self.lowest = self.lowest.min(chosen);
+        self.lowest = self.lowest.min(log_ratio);
         let alarms = self.below == STEPS;
         if alarms {
             tracing::warn!(
                 step,
-                rewards_chosen = self.lowest,
+                log_ratio = self.lowest,
                 "chosen answers have been less probable than under the reference for {STEPS} steps; lower learner.learning_rate, raise \
                  loss.beta, or try loss.name \"dpop\" or \"rpo\""
             );

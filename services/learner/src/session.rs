@@ -203,8 +203,9 @@ impl<'a> Session<'a> {
         self.still_ours(plan.step).await?;
         self.seal().await?; // the update has waited for its parts
         outcome_metrics(&mut metrics, outcomes, &harvest, self.config.version(plan.step));
-        if let Some(chosen) = metrics.get("rewards/chosen") {
-            self.displaced.watch(plan.step, *chosen);
+        let sums = ["logps/chosen", "logps/ref_chosen"].map(|name| metrics.get(name).copied());
+        if let [Some(policy), Some(reference)] = sums {
+            self.displaced.watch(plan.step, policy - reference);
         }
         self.state.ledger.enter(&plan, harvest.trained, &harvest.dropped);
         self.state.step = plan.step + 1;

@@ -1,19 +1,15 @@
-//! Checks of a whole run file that no single key can make: what runs today, and what goes together.
+//! Checks of a whole run file that no single key can make: what goes together.
 
 use std::collections::BTreeSet;
 
-use joust_core::Player;
-use serde::Serialize;
-
-use super::{
-    AnnotateBy, Ask, KeepBy, LOSSES, LossName, LossSpec, Reads, ReferenceKind, Revision, RunFile, Sampling, Weight,
-};
+use super::{AnnotateBy, Ask, KeepBy, LossName, LossSpec, Reads, ReferenceKind, Revision, RunFile, Sampling, Weight};
 use crate::{
     Error,
     judge::{JudgeConfig, MatrixJudge, Rule, RuleJudge},
     suggest::nearest,
-    works::{self, name_of},
+    works::name_of,
 };
+use joust_core::Player;
 
 /// Tells where a key was written.
 pub(crate) type Place<'a> = &'a dyn Fn(&str) -> String;
@@ -22,7 +18,7 @@ impl RunFile {
     /// Finds every problem; an empty list is a run file that this build can run.
     pub(crate) fn find_problems(&self, place: Place<'_>) -> Vec<Error> {
         let mut found = Problems { place, errors: Vec::new() };
-        self.check_works(&mut found);
+        self.check_policy(&mut found);
         self.check_judges(&mut found);
         self.check_asking(&mut found);
         self.check_lessons(&mut found);
@@ -33,10 +29,10 @@ impl RunFile {
         found.errors
     }
 
-    fn check_works(&self, found: &mut Problems<'_>) {
-        found.runs("loss.name", &self.loss.name, &LOSSES.map(|spec| spec.name));
-        if let Some(revision) = self.policy.revision.as_ref().filter(|_| !works::HUB) {
-            found.not_yet("policy.revision", revision, "a folder in policy.model, without a revision");
+    fn check_policy(&self, found: &mut Problems<'_>) {
+        if let Some(revision) = &self.policy.revision {
+            let reason = "policy.model is a folder, which has no revisions; remove it";
+            found.conflict("policy.revision", revision, reason);
         }
     }
 
@@ -120,6 +116,7 @@ impl RunFile {
             found.conflict("sampling.annotate", &annotate.to_string(), reason);
         }
         self.check_annotate_by(found);
+        self.check_penalty(found);
         self.check_revision(found);
         let styled = self.sampling.players.contains(&Player::Styled);
         let revised = self.sampling.players.contains(&Player::Revised);
@@ -149,7 +146,7 @@ impl RunFile {
             }
             return;
         };
-        let written = players.iter().map(name_of).collect::<Vec<_>>().join(", ");
+        let written = list_of(players);
         if first < 2 || players[first..].iter().any(|player| *player != Player::Revised) {
             let reason = "revised answers come last, after two or more among which the judge chooses what is revised";
             found.conflict("sampling.players", &written, reason);
@@ -252,6 +249,11 @@ impl RunFile {
                 "a replayed example would be held to a newer reference than its own; use reference.kind = \"initial\"";
             found.conflict("pairing.replay.ratio", &self.pairing.replay.ratio.to_string(), reason);
         }
+        self.check_previous(found);
+        if self.eval.stop.max_kl > 0.0 && !self.sampling.players.contains(&Player::Policy) {
+            let reason = "the KL is measured on the policy's own answers; add \"policy\" to sampling.players, or set 0";
+            found.conflict("eval.stop.max_kl", &self.eval.stop.max_kl.to_string(), reason);
+        }
         if kind != ReferenceKind::Initial && self.eval.stop.max_kl > 0.0 {
             let reason = format!(
                 "the KL is measured against the reference, which is {written}; use reference.kind = \"initial\""
@@ -266,6 +268,58 @@ impl RunFile {
         if let (ReferenceKind::None, Some(player)) = (kind, asked) {
             let reason = format!("the player {} answers with it; use \"initial\"", name_of(player));
             found.conflict("reference.kind", &written, &reason);
+        }
+    }
+
+    /// Checks that a reference which follows the policy is not the policy itself, and is the one that sampled.
+    fn check_previous(&self, found: &mut Problems<'_>) {
+        if self.reference.kind != ReferenceKind::Previous {
+            return;
+        }
+        let (steps, epochs) = (self.learner.iteration_steps, self.learner.epochs_per_iteration);
+        if steps == 1 && epochs == 1 {
+            let reason = "learner.iteration_steps and learner.epochs_per_iteration are 1, so the reference would be the policy \
+                          itself at every gradient and hold it to nothing; set learner.iteration_steps above 1, a third of \
+                          learner.steps in the papers";
+            found.conflict("reference.kind", "previous", reason);
+        }
+        let staleness = self.pipeline.max_staleness;
+        if steps == 1 && staleness > 0 {
+            let reason = "answers of an older policy would be held to a newer reference; set 0";
+            found.conflict("pipeline.max_staleness", &staleness.to_string(), reason);
+        }
+    }
+
+    /// Checks that the best and the worst of n come from n answers of the reference.
+    fn check_bonbon(&self, found: &mut Problems<'_>) {
+        let (n, answers) = (self.loss.params.get("n").copied().unwrap_or_default(), self.sampling.num_generations);
+        if n != f64::from(answers) && n.fract() == 0.0 {
+            let reason = format!("the prompt has {answers} answers (sampling.num_generations); leave it out");
+            found.conflict("loss.n", &n.to_string(), &reason);
+        }
+        if self.sampling.players.iter().any(|player| *player != Player::Reference) {
+            let reason = "bonbon aims at the best of n answers of the reference; write sampling.players = [\"reference\"] \
+                          beside sampling.num_generations";
+            found.conflict("sampling.players", &list_of(&self.sampling.players), reason);
+        }
+        if self.sampling.annotate > 0 {
+            let reason = "bonbon's target is computed for all of the answers; set 0";
+            found.conflict("sampling.annotate", &self.sampling.annotate.to_string(), reason);
+        }
+    }
+
+    /// Checks that a penalty moves what the judge says: a certainty has no log-odds that it could be added to.
+    fn check_penalty(&self, found: &mut Problems<'_>) {
+        let certain = match self.training_judge() {
+            Some(JudgeConfig::Players(_)) => true,
+            Some(JudgeConfig::Matrix(judge)) => judge.preference.iter().flatten().any(|p| *p == 0.0 || *p == 1.0),
+            _ => false,
+        };
+        let penalty = self.sampling.missing_eos_penalty;
+        if penalty > 0.0 && certain {
+            let reason = "the judge gives probabilities of 0 and 1, which no finite penalty moves; set 0, or filter truncated \
+                          answers with pairing.filters = [\"ties\", \"identical\", \"truncated\"]";
+            found.conflict("sampling.missing_eos_penalty", &penalty.to_string(), reason);
         }
     }
 
@@ -284,6 +338,9 @@ impl RunFile {
             let reason = "xpo explores away from one answer of the reference; write sampling.players = [\"policy\", \"reference\"]";
             found.conflict("loss.name", &name, reason);
         }
+        if spec.name == LossName::Bonbon {
+            self.check_bonbon(found);
+        }
         if spec.name == LossName::Pmpo && count(Player::Reference) == 0 {
             let reason =
                 "pmpo measures its divergence on answers of the reference; add \"reference\" to sampling.players";
@@ -297,7 +354,7 @@ impl RunFile {
             return;
         }
         let (own, all) = (count(Player::Policy), players.len());
-        let written = players.iter().map(name_of).collect::<Vec<_>>().join(", ");
+        let written = list_of(players);
         if spec.reads == Reads::Opponent && (own == 0 || own == all) {
             let reason = format!(
                 "{name} trains the policy's answer against another player's; write sampling.players = [\"policy\", \"mixture\"]"
@@ -387,6 +444,11 @@ impl super::Optimization {
     }
 }
 
+/// Writes players as a list of their names.
+fn list_of(players: &[Player]) -> String {
+    players.iter().map(name_of).collect::<Vec<_>>().join(", ")
+}
+
 /// Checks what no single key of a judge can.
 fn check_judge(judge: &JudgeConfig, index: usize, found: &mut Problems<'_>) {
     match judge {
@@ -445,19 +507,6 @@ impl Problems<'_> {
     pub fn conflict(&mut self, key: &str, value: &str, reason: &str) {
         let place = (self.place)(key);
         self.errors.push(Error::Conflict { key: key.into(), value: value.into(), place, reason: reason.into() });
-    }
-
-    fn runs<T: Serialize + PartialEq>(&mut self, key: &str, value: &T, works: &[T]) {
-        if !works.contains(value) {
-            let works: Vec<String> = works.iter().map(name_of).collect();
-            let (key, value) = (key.to_owned(), name_of(value));
-            self.errors.push(Error::NotYet { place: (self.place)(&key), key, value, works });
-        }
-    }
-
-    fn not_yet(&mut self, key: &str, value: &str, works: &str) {
-        let (key, value, works) = (key.to_owned(), value.to_owned(), vec![works.to_owned()]);
-        self.errors.push(Error::NotYet { place: (self.place)(&key), key, value, works });
     }
 
     fn regex(&mut self, key: &str, pattern: &str) {

@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 use super::{Ask, Label, LossName, Preset, ReferenceKind, RunFile, Select};
 use crate::works::name_of;
 
+/// Steps of an iteration of the presets that are held to the iteration before. Their papers train three iterations, each on its
+/// own third of the prompts: that is a third of learner.steps.
+const ITERATION_STEPS: u64 = 8;
+
 /// Lists the keys that a preset sets, given what the user wrote.
 ///
 /// A key is left out where the user's own choice makes it meaningless: a preset's beta belongs to the preset's loss.
@@ -27,8 +31,10 @@ pub(crate) fn preset_values(preset: Preset, written: &dyn Fn(&str) -> Option<Val
     if written("loss.name").is_none_or(|name| name == json!(name_of(&point.loss))) {
         values.push(("loss.beta", json!(point.beta)));
     }
-    if preset == Preset::Ppo {
-        values.push(("learner.epochs_per_iteration", json!(4)));
+    match preset {
+        Preset::Ppo => values.push(("learner.epochs_per_iteration", json!(4))),
+        Preset::Sppo | Preset::IterativeDpo => values.push(("learner.iteration_steps", json!(ITERATION_STEPS))),
+        _ => {}
     }
     values
 }
@@ -125,6 +131,14 @@ impl RunFile {
         if self.deterministic && !written("pipeline.max_staleness") {
             self.pipeline.max_staleness = 0;
             derived.push(("pipeline.max_staleness", "deterministic"));
+        }
+        if self.reference.kind == ReferenceKind::Previous && !written("pipeline.max_staleness") {
+            self.pipeline.max_staleness = 0;
+            derived.push(("pipeline.max_staleness", "reference.kind"));
+        }
+        if self.loss.name == LossName::Bonbon && !self.loss.params.contains_key("n") {
+            self.loss.params.insert("n".to_owned(), f64::from(self.sampling.num_generations));
+            derived.push(("loss.n", "sampling.num_generations"));
         }
         if self.deterministic && self.learner.optim.threads == 0 {
             self.learner.optim.threads = 1;

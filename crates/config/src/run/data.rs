@@ -15,8 +15,8 @@ pub struct Policy {
     pub model: PathBuf,
     /// Revision of a hub id; folders have none.
     pub revision: Option<String>,
-    /// Type that the policy computes and is saved in. The learner keeps float32 masters either way; bfloat16 is about twice
-    /// as fast, float32 is for comparing numbers.
+    /// Type that the policy computes and is saved in. The learner keeps float32 masters either way. bfloat16 halves the memory of weights
+    /// and samples faster; on a CPU without AMX it trains slower than float32, which is also what numbers are compared in.
     #[serde(default)]
     pub dtype: Dtype,
     /// Trains low-rank adapters instead of all weights (LoRA, <https://arxiv.org/abs/2106.09685>). The base is in memory once for policy and

@@ -41,7 +41,9 @@ pub struct Learner {
     /// Passes over the examples of one step. Above 1 later passes are off-policy; 4 is a lot.
     #[schemars(range(min = 1))]
     pub epochs_per_iteration: u32,
-    /// Steps between two publications of the policy to the samplers. Above 1 weights and reference move at iteration ends.
+    /// Steps between two publications of the policy to the samplers. Above 1 weights and reference move at iteration ends, and a whole
+    /// iteration is answered by the policy that it begins with; the papers of `sppo` and `iterative-dpo` train three iterations.
+    /// Checkpoints are written at iteration ends only.
     #[schemars(range(min = 1, max = 9_223_372_036_854_775_807u64))]
     pub iteration_steps: u64,
     /// Steps between two measurements of what a step does to the policy (`diagnostics/*`), from the first on; 0 never measures. Each costs about

@@ -3,12 +3,12 @@
 use super::{LEAST, WHOLE, run};
 
 /// Resolves a changed run file and returns the message of the refusal.
-fn message(text: &str, overrides: &[&str]) -> String {
+pub(super) fn message(text: &str, overrides: &[&str]) -> String {
     run(text, overrides).expect_err("refused").to_string()
 }
 
 /// Replaces one line of the whole run file.
-fn changed(from: &str, to: &str) -> String {
+pub(super) fn changed(from: &str, to: &str) -> String {
     assert_eq!(WHOLE.matches(from).count(), 1, "{from}");
     WHOLE.replace(from, to)
 }
@@ -167,11 +167,11 @@ fn unknown_names_get_the_nearest_and_all() {
 }
 
 #[test]
-fn what_cannot_run_yet_is_refused_with_what_can() {
+fn a_folder_has_no_revision() {
     assert_eq!(
         message(WHOLE, &["policy.revision=main"]),
-        "policy.revision = main in --set policy.revision=main is known but cannot run in this build; what runs today: a folder in \
-         policy.model, without a revision"
+        "policy.revision = main in --set policy.revision=main does not go together with the rest: policy.model is a folder, which \
+         has no revisions; remove it"
     );
 }
 
@@ -292,7 +292,11 @@ fn impossible_combinations_say_why() {
         (vec!["pairing.replay.ratio=0.5"], "pairing.replay.ratio = 0.5", "a capacity of 0 keeps nothing to replay"),
         (vec!["loss.delta=1.0"], "loss.delta = set", "the loss dpo has no such key, it has beta and label_smoothing"),
         (
-            vec!["loss={name=\"bonbon\", n=2.5}"],
+            vec![
+                "loss={name=\"bonbon\", n=2.5}",
+                "sampling.players=[\"reference\", \"reference\"]",
+                "eval.stop.max_kl=0",
+            ],
             "loss.n = 2.5",
             "expected a whole number of at least 2 and below 1000; the default of bonbon is 8",
         ),
@@ -306,6 +310,43 @@ fn impossible_combinations_say_why() {
         (vec!["data.eval_prompts=held.jsonl"], "data.eval_fraction = 0.05", "write one of the two keys"),
         (vec!["data.eval_fraction=0"], "eval.every = 20", "there are no held-out prompts"),
         (vec!["eval.every=0"], "eval.every = 0", "can stop nothing"),
+    ]);
+}
+
+#[test]
+fn combinations_that_make_a_method_another_one_say_why() {
+    let matrix = "judge=[{ name = \"main\", kind = \"matrix\", patterns = [\"a\", \"b\"], preference = [[0.5, 1.0], [0.0, 0.5]] }]";
+    say_why(&[
+        (
+            vec!["reference.kind=previous", "eval.stop.max_kl=0", "pipeline.max_staleness=0"],
+            "reference.kind = previous",
+            "the reference would be the policy itself at every gradient",
+        ),
+        (
+            vec!["reference.kind=previous", "learner.epochs_per_iteration=2", "eval.stop.max_kl=0"],
+            "pipeline.max_staleness = 1",
+            "held to a newer reference",
+        ),
+        (
+            vec![
+                "loss={name=\"bonbon\", n=8}",
+                "sampling.players=[\"reference\", \"reference\"]",
+                "eval.stop.max_kl=0",
+            ],
+            "loss.n = 8",
+            "the prompt has 2 answers",
+        ),
+        (vec!["loss={name=\"bonbon\"}"], "sampling.players = policy, policy", "the best of n answers of the reference"),
+        (
+            vec!["sampling.players=[\"mixture\", \"mixture\"]"],
+            "eval.stop.max_kl = 50",
+            "measured on the policy's own answers",
+        ),
+        (
+            vec![matrix, "sampling.missing_eos_penalty=1"],
+            "sampling.missing_eos_penalty = 1",
+            "which no finite penalty moves",
+        ),
     ]);
 }
 
@@ -324,12 +365,17 @@ fn what_a_loss_cannot_read_says_why() {
             "the loss dpo reads pairs of answers; use \"best_worst\" or",
         ),
         (
-            vec!["reference.kind=previous", "eval.stop.max_kl=0", "pairing.replay={ ratio = 0.5, capacity = 9 }"],
+            vec![
+                "reference.kind=previous",
+                "learner.iteration_steps=8",
+                "eval.stop.max_kl=0",
+                "pairing.replay={ ratio = 0.5, capacity = 9 }",
+            ],
             "pairing.replay.ratio = 0.5",
             "held to a newer reference than its own",
         ),
         (
-            vec!["reference.kind=previous", "eval.stop={ max_kl = 9.0 }"],
+            vec!["reference.kind=previous", "learner.iteration_steps=8", "eval.stop={ max_kl = 9.0 }"],
             "eval.stop.max_kl = 9",
             "the KL is measured against the reference",
         ),
@@ -419,7 +465,10 @@ fn choices_of_answers_that_need_others_say_why() {
             "it is measured against the reference",
         ),
         (
-            vec!["sampling={ players=[\"past\"], num_generations=4, annotate=2, annotate_by=\"margin\" }"],
+            vec![
+                "sampling={ players=[\"past\"], num_generations=4, annotate=2, annotate_by=\"margin\" }",
+                "eval.stop.max_kl=0",
+            ],
             "sampling.annotate_by = margin",
             "the policy's own answers",
         ),

@@ -69,6 +69,7 @@ fn iterated_presets_hold_to_the_previous_policy() {
         let run = run(LEAST, &[&format!("preset={preset}")]).expect("valid").run;
         assert_eq!((run.sampling.num_generations, run.feedback.ask, run.pairing.select), (answers, ask, select));
         assert_eq!((run.loss.name, run.reference.kind), (name, ReferenceKind::Previous));
+        assert_eq!((run.learner.iteration_steps, run.pipeline.max_staleness), (8, 0));
     }
 }
 

@@ -6,7 +6,7 @@ use joust_proto::{
     Reason,
     coordinator::v1::{WatchRunRequest, WatchRunResponse, watch_run_response::Event},
 };
-use joust_telemetry::{Progress, ProgressSnapshot};
+use joust_runlog::{Progress, ProgressSnapshot};
 use serde_json::json;
 
 use super::{Client, runs::state, said};

@@ -14,7 +14,7 @@ use joust_core::{RecordId, Rollout};
 use joust_engine::Snapshot;
 use joust_learner::{Error, Evaluation, Observer, Result, StepReport};
 use joust_model::Weights;
-use joust_telemetry::{Archive, Ledger, MetricsLog, Progress, ProgressSnapshot};
+use joust_runlog::{Archive, Ledger, MetricsLog, Progress, ProgressSnapshot};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{assemble::Parts, folder::write_atomically};

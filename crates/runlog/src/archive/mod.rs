@@ -10,6 +10,7 @@ use std::{
 
 use joust_core::{Judgement, Outcome, Purpose, Rollout};
 
+mod columns;
 mod journal;
 mod part;
 mod row;

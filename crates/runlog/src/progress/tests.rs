@@ -4,7 +4,7 @@ use indicatif::TermLike;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::screen::active;
+use joust_telemetry::screen::active;
 
 fn snapshot(step: u64, steps: u64) -> ProgressSnapshot {
     ProgressSnapshot {

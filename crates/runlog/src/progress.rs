@@ -8,7 +8,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
-use crate::screen::{Screen, activate, colors};
+use joust_telemetry::screen::{Screen, activate, colors};
 
 /// Plain lines of a run, beside those of [`LINE_EVERY`].
 const LINES: u64 = 20;

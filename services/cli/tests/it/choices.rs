@@ -40,6 +40,7 @@ fn run_into(out: &Path, name: &str, sets: &[&str]) -> Value {
 fn players(spec: &LossSpec) -> &'static str {
     match (spec.name, spec.reads) {
         (LossName::Xpo | LossName::Pmpo, _) => r#"sampling.players=["policy", "reference"]"#,
+        (LossName::Bonbon, _) => r#"sampling.players=["reference", "reference"]"#,
         (_, Reads::Opponent) => r#"sampling.players=["policy", "mixture"]"#,
         (_, Reads::Pairs | Reads::ScoredPairs) => r#"sampling.players=["policy", "policy"]"#,
         _ => r#"sampling.players=["policy", "policy", "policy"]"#,
@@ -87,7 +88,8 @@ fn weights_shares_and_other_references_and_players_train() {
     assert!(last["pairs"].as_f64().expect("a number") <= 4.0, "{last}");
     let order = r#"judge=[{ name = "style", kind = "players", order = ["styled", "policy"] }]"#;
     let styled = r#"sampling={ players = ["policy", "styled"], style = "Everyone was happy. " }"#;
-    let last = run("styled", &[order, styled, "feedback.judge=style", "eval.judge=style"]);
+    let sure = "sampling.missing_eos_penalty=0"; // which moves no certainty
+    let last = run("styled", &[order, styled, sure, "feedback.judge=style", "eval.judge=style"]);
     assert_eq!(last["objective/scores_margin"].as_f64(), Some(1.0), "the styled answer is always chosen: {last}");
     let revised =
         r#"sampling={ players = ["policy", "styled", "revised", "revised"], style = "Everyone was happy. " }"#;

@@ -8,9 +8,8 @@ use std::{
     process::Command,
 };
 
-use arrow::array::{AsArray, RecordBatchReader as _};
 use joust_games::{Game, Path as Orbit, Show, dpo_point, draw, nash, nash_md_point};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::{file::serialized_reader::SerializedFileReader, record::Field};
 use serde_json::Value;
 
 const KINDS: [&str; 3] = ["sun", "rain", "snow"];
@@ -35,17 +34,15 @@ const CASES: [Case; 4] = [
     Case { name: "dpo (beta 1)", sets: &["preset=oaif-dpo", "loss.beta=1"], point: |game| dpo_point(game, 1.0) },
 ];
 
-/// Full-K SPPO with eta 0.4: 200 iterations of three steps.
+/// SPPO as shipped, with eta 0.8 and the sizes of the game: 300 iterations.
 const SPPO: &[&str] = &[
     "preset=sppo",
-    "loss={ name = \"sppo_list\", beta = 2.5 }",
-    "pairing.select=list",
-    "sampling.num_generations=16",
-    "learner.prompts_per_step=16",
-    "learner.micro_batch=16",
-    "learner.iteration_steps=3",
-    "learner.steps=600",
+    "loss.beta=1.25",
+    "learner.prompts_per_step=32",
+    "learner.micro_batch=32",
+    "learner.learning_rate=5e-4",
     "learner.lr_scheduler_type=constant",
+    "learner.steps=2400",
     "output.archive=true",
 ];
 
@@ -116,20 +113,16 @@ fn versions(out: &Path) -> Vec<Vec<f64>> {
     let mut counts: Vec<Vec<f64>> = Vec::new();
     let parts = fs::read_dir(out.join("archive")).expect("an archive").map(|part| part.expect("a file").path());
     for part in parts.filter(|part| part.extension().is_some_and(|end| end == "parquet")) {
-        let reader =
-            ParquetRecordBatchReaderBuilder::try_new(fs::File::open(part).expect("readable")).expect("Parquet");
-        let reader = reader.build().expect("Parquet");
-        assert!(reader.schema().field_with_name("policy_version").is_ok());
-        for batch in reader.map(|batch| batch.expect("rows")) {
-            let texts = batch.column_by_name("completion").expect("a column").as_string::<i32>();
-            let versions = batch.column_by_name("policy_version").expect("a column");
-            let versions = versions.as_primitive::<arrow::datatypes::UInt64Type>();
-            for (text, version) in texts.iter().zip(versions) {
-                let version = version.expect("a version") as usize;
-                counts.resize_with(counts.len().max(version + 1), || vec![0.0; KINDS.len()]);
-                if let Some(kind) = KINDS.iter().position(|kind| Some(*kind) == text.map(str::trim)) {
-                    counts[version][kind] += 1.0;
-                }
+        let reader = SerializedFileReader::new(fs::File::open(part).expect("readable")).expect("Parquet");
+        for row in reader.into_iter().map(|row| row.expect("a row")) {
+            let column = |name: &str| row.get_column_iter().find(|(column, _)| *column == name).expect("a column").1;
+            let (Field::Str(text), Field::ULong(version)) = (column("completion"), column("policy_version")) else {
+                panic!("completion and policy_version have other types");
+            };
+            let version = *version as usize;
+            counts.resize_with(counts.len().max(version + 1), || vec![0.0; KINDS.len()]);
+            if let Some(kind) = KINDS.iter().position(|kind| *kind == text.trim()) {
+                counts[version][kind] += 1.0;
             }
         }
     }

@@ -1,12 +1,13 @@
 use std::{collections::BTreeSet, fs::File, path::Path};
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Float64Type, UInt32Type, UInt64Type};
 use joust_core::{
     Completion, DropReason, Finish, JudgementStatus, JudgementValue, ModelRef, Player, Prompt, PromptTask, Provenance,
     RecordId, SCHEMA,
 };
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::{
+    file::serialized_reader::SerializedFileReader,
+    record::{Field, Row as Record},
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -78,26 +79,27 @@ fn files(dir: &Path, end: &str) -> Vec<String> {
     names.filter(|name| name.ends_with(end)).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn batches(dir: &Path) -> Vec<RecordBatch> {
+/// Reads every row as the record API of another reader shows it, in the order of the files.
+fn records(dir: &Path) -> Vec<Record> {
     let open = |name: &String| {
         let file = File::open(dir.join(FOLDER).join(name)).expect("opens");
-        ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").build().expect("a reader")
+        SerializedFileReader::new(file).expect("Parquet").into_iter()
     };
-    files(dir, ".parquet").iter().flat_map(open).map(|batch| batch.expect("rows")).collect()
+    files(dir, ".parquet").iter().flat_map(open).map(|row| row.expect("a row")).collect()
+}
+
+fn column(record: &Record, name: &str) -> Field {
+    let found = record.get_column_iter().find(|(column, _)| *column == name);
+    found.unwrap_or_else(|| panic!("no column {name}")).1.clone()
 }
 
 /// Reads (position, sample index, completion) of every row, in the order of the files.
 fn rows(dir: &Path) -> Vec<(u64, u32, String)> {
-    let mut rows = Vec::new();
-    for batch in batches(dir) {
-        let column = |name: &str| batch.column_by_name(name).expect("a column").clone();
-        let (position, index, text) = (column("position"), column("sample_index"), column("completion"));
-        rows.extend((0..batch.num_rows()).map(|at| {
-            let key = (position.as_primitive::<UInt64Type>().value(at), index.as_primitive::<UInt32Type>().value(at));
-            (key.0, key.1, text.as_string::<i32>().value(at).to_owned())
-        }));
-    }
-    rows
+    let key = |record: &Record| match ["position", "sample_index", "completion"].map(|name| column(record, name)) {
+        [Field::ULong(position), Field::UInt(index), Field::Str(text)] => (position, index, text),
+        other => panic!("{other:?}"),
+    };
+    records(dir).iter().map(key).collect()
 }
 
 fn expected(positions: impl IntoIterator<Item = u64>) -> Vec<(u64, u32, String)> {
@@ -126,20 +128,28 @@ fn a_row_holds_what_is_known() {
     let dropped = Outcome { dropped: Some(DropReason::JudgementFailed), scores: Vec::new(), ..outcome(5) };
     archive.add(&rollout(5, "p5"), &failed, &dropped).expect("added");
     archive.close().expect("closed");
-    let batch = batches(dir.path()).remove(0);
-    let column = |name: &str| batch.column_by_name(name).expect("a column").clone();
-    let text = |name: &str, at: usize| column(name).as_string::<i32>().value(at).to_owned();
+    let records = records(dir.path());
+    let text = |name: &str, at: usize| match column(&records[at], name) {
+        Field::Str(text) => text,
+        other => panic!("{name} is {other:?}"),
+    };
     let names = ["prompt", "finish", "player", "judgement_status", "judgement_value", "judge", "judge_config_hash"];
     let first: Vec<String> = names.iter().map(|name| text(name, 1)).collect();
     assert_eq!(first, ["Once", "eos", "policy", "ok", "{\"scores\":[0.1,-2.0]}", "happy", "c"]);
-    assert_eq!(column("token_ids").as_list::<i32>().value(1).as_primitive::<UInt32Type>().values()[..], [7, 9, 2]);
-    assert_eq!(column("logprob_sum").as_primitive::<Float64Type>().value(1), -1.75);
-    assert_eq!(column("score").as_primitive::<Float64Type>().value(1), -2.0);
-    let long = |name: &str| column(name).as_primitive::<UInt64Type>().value(1);
-    assert_eq!(["position", "epoch", "row", "policy_version"].map(long), [4, 1, 4, 5]);
-    assert!(column("dropped").is_null(1));
+    let list = |name: &str| match column(&records[1], name) {
+        Field::ListInternal(list) => list.elements().to_vec(),
+        other => panic!("{name} is {other:?}"),
+    };
+    assert_eq!(list("prompt_ids"), [Field::UInt(1)]);
+    assert_eq!(list("token_ids"), [7, 9, 2].map(Field::UInt));
+    assert_eq!(list("logprobs"), [-0.5, -0.25, -1.0].map(Field::Float));
+    assert_eq!(column(&records[1], "logprob_sum"), Field::Double(-1.75));
+    assert_eq!(column(&records[1], "score"), Field::Double(-2.0));
+    let numbers = ["position", "epoch", "row", "policy_version"].map(|name| column(&records[1], name));
+    assert_eq!(numbers, [4, 1, 4, 5].map(Field::ULong));
+    assert_eq!(column(&records[1], "dropped"), Field::Null);
     assert_eq!((text("judgement_status", 2), text("dropped", 2)), ("refused".into(), "judgement_failed".into()));
-    assert!(column("score").is_null(2) && column("judgement_value").is_null(2));
+    assert_eq!(["score", "judgement_value"].map(|name| column(&records[2], name)), [Field::Null, Field::Null]);
 }
 
 #[test]

@@ -1,26 +1,18 @@
 //! One part of the archive: a Parquet file for a fixed range of steps, and its journal while it is being filled.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::ErrorKind,
     path::{Path, PathBuf},
 };
 
-use parquet::{
-    arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
-    basic::{Compression, ZstdLevel},
-    file::properties::WriterProperties,
-};
-
 use super::{
-    PART_STEPS,
+    PART_STEPS, columns,
     journal::{Entry, Journal, read},
-    row::{Rows, from_batch, schema, to_batch},
+    row::Rows,
 };
 use crate::{Error, Result, error::io, files::replace};
 
-/// Rows that are turned into columns at a time.
-const BATCH_ROWS: usize = 1024;
 /// End of the name of a journal.
 const JOURNAL: &str = ".journal";
 
@@ -70,7 +62,8 @@ impl Part {
         for entry in read(&self.journal_path)?.0 {
             rows.extend(entry.rows.into_iter().map(|row| (row.key(), row)));
         }
-        replace(&self.parquet, |file| write_rows(&self.parquet, file, &rows))?;
+        let ordered: Vec<_> = rows.values().collect();
+        replace(&self.parquet, |file| columns::write(file, &ordered).map_err(refused(&self.parquet)))?;
         // From here a kill leaves both files, whose rows are the same.
         fs::remove_file(&self.journal_path).map_err(io("remove", &self.journal_path))
     }
@@ -98,27 +91,11 @@ fn refused<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> Error {
 
 /// Reads the rows of a Parquet file; a missing file has none.
 fn read_rows(path: &Path) -> Result<Rows> {
-    let file = match File::open(path) {
-        Ok(file) => file,
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Rows::new()),
         Err(error) => return Err(io("open", path)(error)),
     };
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build());
-    let mut rows = Rows::new();
-    for batch in reader.map_err(refused(path))? {
-        let batch = from_batch(&batch.map_err(refused(path))?).map_err(refused(path))?;
-        rows.extend(batch.into_iter().map(|row| (row.key(), row)));
-    }
-    Ok(rows)
-}
-
-fn write_rows(path: &Path, file: &mut File, rows: &Rows) -> Result<()> {
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-    let mut writer = ArrowWriter::try_new(file, schema(), Some(properties)).map_err(refused(path))?;
-    let rows: Vec<_> = rows.values().collect();
-    for chunk in rows.chunks(BATCH_ROWS) {
-        let batch = to_batch(chunk).map_err(refused(path))?;
-        writer.write(&batch).map_err(refused(path))?;
-    }
-    writer.close().map(|_| ()).map_err(refused(path))
+    let rows = columns::read(path, bytes).map_err(refused(path))?;
+    Ok(rows.into_iter().map(|row| (row.key(), row)).collect())
 }
