@@ -23,7 +23,7 @@ preset = "{preset}"
 policy = {{ model = "{base}", dtype = "float32" }}
 data = {{ prompts = "{stories}/prompts.jsonl", eval_fraction = 0.0 }}
 sampling = {{ max_new_tokens = 24 }}
-learner = {{ prompts_per_step = 6, micro_batch = 4, steps = 1, warmup_steps = 0, diagnose_every = 0, checkpoint_every = 0 }}
+learner = {{ prompts_per_step = 6, micro_batch = 4, steps = 1, epochs_per_iteration = 1, diagnose_every = 0, checkpoint_every = 0 }}
 eval = {{ every = 0 }}
 output = {{ dir = "{out}" }}
 
@@ -84,23 +84,29 @@ def preferences(answers):
     value = json.loads(answers[0].row["judgement_value"])
     (kind, value), = value.items()
     if kind == "matrix":
-        return torch.tensor(value).view(len(answers), -1)
+        return torch.tensor(value, dtype=torch.float64).view(len(answers), -1)
     if kind == "preference":
-        return torch.tensor([[0.5, value], [1 - value, 0.5]])
-    scores = torch.tensor(value)
+        return torch.tensor([[0.5, value], [1 - value, 0.5]], dtype=torch.float64)
+    scores = torch.tensor(value, dtype=torch.float64)
     return torch.sigmoid(scores[:, None] - scores[None, :])
 
 
+def extremes(strengths):
+    """The first of the strongest answers and the last of the weakest."""
+    strengths = [round(value, 12) for value in strengths]
+    return strengths.index(max(strengths)), len(strengths) - 1 - strengths[::-1].index(min(strengths))
+
+
 def pairs(prompts, soft=False):
-    """(chosen, rejected, p) of each prompt whose best and worst answers are neither alike nor tied."""
+    """(chosen, rejected, p) of each prompt's best and worst answer; hard labels drop those that are tied or alike."""
     for answers in prompts:
         value = json.loads(answers[0].row["judgement_value"])
         table = preferences(answers)
-        rank = value.get("scores") or table.mean(1).tolist()
-        best, worst = max(range(len(answers)), key=rank.__getitem__), min(range(len(answers)), key=rank.__getitem__)
-        if rank[best] == rank[worst] or answers[best].row["token_ids"] == answers[worst].row["token_ids"]:
-            continue
-        yield answers[best], answers[worst], table[best, worst].item() if soft else 1.0
+        strengths = value.get("scores") or table.mean(1).tolist()
+        best, worst = extremes(strengths)
+        alike = strengths[best] == strengths[worst] or answers[best].row["token_ids"] == answers[worst].row["token_ids"]
+        if soft or not alike:
+            yield answers[best], answers[worst], table[best, worst].item() if soft else 1.0
 
 
 def mean(values):
@@ -131,8 +137,8 @@ def sppo(prompts, beta=1e-3):
     losses = []
     for answers in prompts:
         rates = preferences(answers).mean(1)
-        best, worst = rates.argmax().item(), rates.argmin().item()
-        if (rates[best] - rates[worst]).abs() < 1e-12 or answers[best].row["token_ids"] == answers[worst].row["token_ids"]:
+        best, worst = extremes(rates.tolist())
+        if rates[best] == rates[worst]:
             continue
         losses.append(0.5 * sum((answers[i].h - (rates[i] - 0.5) / beta) ** 2 for i in (best, worst)))
     return mean(losses)
