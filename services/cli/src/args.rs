@@ -1,6 +1,8 @@
 //! The command line.
 
 mod cluster;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

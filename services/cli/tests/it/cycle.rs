@@ -34,7 +34,7 @@ const CASES: [Case; 4] = [
     Case { name: "dpo (beta 1)", sets: &["preset=oaif-dpo", "loss.beta=1"], point: |game| dpo_point(game, 1.0) },
 ];
 
-/// SPPO as shipped, with eta 0.8 and the sizes of the game: 300 iterations.
+/// SPPO as shipped, with eta 0.8 and the sizes of the game: 500 iterations.
 const SPPO: &[&str] = &[
     "preset=sppo",
     "loss.beta=1.25",
@@ -42,7 +42,7 @@ const SPPO: &[&str] = &[
     "learner.micro_batch=32",
     "learner.learning_rate=5e-4",
     "learner.lr_scheduler_type=constant",
-    "learner.steps=2400",
+    "learner.steps=4000",
     "output.archive=true",
 ];
 
