@@ -10,6 +10,7 @@ mod prompt;
 mod records;
 mod release;
 pub mod rng;
+pub mod scratch;
 mod shutdown;
 
 pub use error::{Error, Result};

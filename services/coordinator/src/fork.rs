@@ -3,9 +3,9 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
+use joust_core::scratch::Scratch;
 use joust_proto::{Error, Failure, Reason, coordinator::v1 as wire};
 use serde_json::json;
 
@@ -36,16 +36,16 @@ pub(crate) fn forked(core: &Core, source: &Run, request: &wire::ForkRunRequest) 
     if made_by(&folder, &new.key) {
         return Ok(new); // the coordinator was killed before it entered the run
     }
-    // Of this call alone: the same call may come again while this one copies.
-    let staging = core.runs.join(format!(".{}.{}.fork", new.id, now_ns()));
     if folder.exists() {
         let text = format!("there is a folder {} already; choose another name", folder.display());
         return Err(Failure::new(Reason::RunExists, text));
     }
-    let filled = fill(&staging, &checkpoint, (source, &new.key)).and_then(|()| fs::rename(&staging, &folder));
+    // Of this call alone: the same call may come again while this one copies.
+    let filled = Scratch::beside(&folder).and_then(|scratch| {
+        fill(scratch.path(), &checkpoint, (source, &new.key))?;
+        scratch.publish(&folder)
+    });
     if let Err(error) = filled {
-        // What is left of the try is in nobody's way but its own.
-        let _ = fs::remove_dir_all(&staging);
         if error.kind() == std::io::ErrorKind::NotFound {
             let text = format!("checkpoint {} was removed meanwhile for newer ones; ask again", checkpoint.display());
             return Err(Failure::new(Reason::NotReady, text));
@@ -58,13 +58,10 @@ pub(crate) fn forked(core: &Core, source: &Run, request: &wire::ForkRunRequest) 
 
 /// Returns whether a folder was filled by the call of this key.
 fn made_by(folder: &Path, key: &str) -> bool {
+    // A file that cannot be read was not written by this call: the folder is then refused as one that is there.
     let told = fs::read(folder.join(FORK)).ok();
     let told: Option<serde_json::Value> = told.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     told.is_some_and(|told| told["key"] == key && !folder.join("run.json").exists())
-}
-
-fn now_ns() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos())
 }
 
 /// Finds a checkpoint of a run by name, the newest without one; returns its folder and the steps that it covers.

@@ -9,9 +9,13 @@ use joust_proto::Error;
 pub(crate) struct Roots(Vec<PathBuf>);
 
 impl Roots {
-    /// Takes folders; one that is not there allows nothing.
+    /// Takes folders; one that is not there allows nothing, and is logged.
     pub(crate) fn new(folders: &[PathBuf]) -> Self {
-        Self(folders.iter().filter_map(|folder| folder.canonicalize().ok()).collect())
+        let real = |folder: &PathBuf| {
+            let found = folder.canonicalize();
+            found.inspect_err(|error| tracing::warn!(folder = %folder.display(), %error, "a root allows nothing")).ok()
+        };
+        Self(folders.iter().filter_map(real).collect())
     }
 
     /// Returns the real path of what is named, relative to the first root if it is relative.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use joust_core::RunId;
+use joust_core::{RunId, scratch::write_atomically};
 
 use crate::{
     Error, Result,
@@ -58,11 +58,9 @@ impl Store {
 
     /// Writes the runs, whole or not at all.
     pub(crate) fn keep(&self, runs: &[Run]) -> Result<()> {
-        let (path, staging) = (self.runs_file(), self.folder.join("runs.staging"));
         let bytes = serde_json::to_vec(runs).expect("runs hold only plain data");
-        fs::write(&staging, bytes).map_err(io("write", &staging))?;
-        File::open(&staging).and_then(|file| file.sync_all()).map_err(io("flush", &staging))?;
-        fs::rename(&staging, &path).and_then(|()| sync_folder(&path)).map_err(io("rename", &staging))
+        let path = self.runs_file();
+        write_atomically(&path, &bytes).map_err(io("write", path))
     }
 
     fn prompts_file(&self, run: &RunId) -> PathBuf {

@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, bail, ensure};
 use joust_config::{Resolved, dump};
+use joust_core::scratch;
 use serde::{Deserialize, Serialize};
 
 /// Folder of what the judge workers of a cluster keep of a run, one folder a worker.
@@ -57,7 +58,7 @@ pub fn claim(resolved: &Resolved, (inputs, queue): (&str, Option<&str>), how: Cl
         return write_atomically(&dir.join("run.toml"), &dump(resolved)?);
     }
     // What a kill during the claim itself leaves is no run, nor is what the judges of a cluster keep, nor the checkpoint of a fork.
-    let foreign = |name: std::ffi::OsString| !name.to_string_lossy().ends_with(".staging") && name != JUDGED;
+    let foreign = |name: std::ffi::OsString| !scratch::is_scratch(&name.to_string_lossy()) && name != JUDGED;
     let forked = dir.join(joust_coordinator::FORK).is_file();
     let occupied =
         !forked && dir.read_dir().is_ok_and(|entries| entries.flatten().any(|entry| foreign(entry.file_name())));
@@ -105,10 +106,5 @@ fn check(dir: &Path, identity: &Identity, found: &Identity, how: Claim) -> anyho
 /// # Errors
 /// The path and what the system said.
 pub fn write_atomically(path: &Path, text: &str) -> anyhow::Result<()> {
-    let staging = path.with_extension("staging");
-    fs::write(&staging, text).with_context(|| format!("failed to write {}", staging.display()))?;
-    fs::File::open(&staging)
-        .and_then(|file| file.sync_all())
-        .with_context(|| format!("failed to flush {}", staging.display()))?;
-    fs::rename(&staging, path).with_context(|| format!("failed to rename {}", staging.display()))
+    scratch::write_atomically(path, text.as_bytes()).with_context(|| format!("failed to write {}", path.display()))
 }

@@ -108,11 +108,13 @@ fn stop_on_signal(shutdown: Shutdown) {
         eprintln!("\nfinishing the step, then writing a checkpoint (again to end at once)");
         shutdown.trigger();
         wait_for_signal().await;
+        joust_core::scratch::remove_all();
         std::process::exit(i32::from(STOPPED));
     });
 }
 
-async fn wait_for_signal() {
+/// Waits for an interrupt or the end that a service manager asks for.
+pub async fn wait_for_signal() {
     let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
         return std::future::pending().await;
     };

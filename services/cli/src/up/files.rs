@@ -178,18 +178,8 @@ fn free(wanted: u16) -> anyhow::Result<u16> {
 
 /// Writes a file that its owner alone reads.
 fn private(path: &Path, text: &str) -> anyhow::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let failed = || format!("failed to write {}", path.display());
-    let staging = path.with_extension("staging");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&staging)
-        .with_context(failed)?;
-    file.write_all(text.as_bytes()).with_context(failed)?;
-    fs::rename(&staging, path).with_context(failed)
+    joust_core::scratch::write_privately(path, text.as_bytes())
+        .with_context(|| format!("failed to write {}", path.display()))
 }
 
 #[cfg(test)]
