@@ -101,6 +101,7 @@ fn sample(request: &SampleRequest, answers: &UnboundedSender<Result<Sampled>>, (
     let run = |range| guarded(|| batch::run(request, range, device, &mut { emit }));
     let done = batch::check(request).and_then(|()| cut(request, max_rows).into_iter().try_for_each(run));
     if let Err(error) = done {
+        // Nobody listening means nobody needs it.
         let _ = answers.send(Err(error));
     }
 }

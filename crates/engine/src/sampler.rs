@@ -53,6 +53,7 @@ fn draw_fused(logits: &Tensor, uniforms: &[f64], params: &SamplingParams) -> Opt
     if filtered || params.temperature == 0.0 || logits.device() != tch::Device::Cpu {
         return None;
     }
+    // What the loops do not take, the formulas do, which panic where libtorch refuses too.
     let (ids, logprobs) = joust_torch::draw(logits, uniforms, params.temperature).ok()?;
     Some((Tensor::from_slice(&ids), Tensor::from_slice(&logprobs)))
 }
@@ -67,6 +68,7 @@ fn filter(weights: Tensor, params: &SamplingParams) -> Tensor {
     let (sorted, order) = weights.sort(1, true);
     let mut sorted = sorted;
     if by_k {
+        // In place: what comes back is another handle on the same memory, and libtorch's errors panic.
         let _ = sorted.narrow(1, params.top_k, vocab - params.top_k).zero_();
     }
     if params.top_p < 1.0 {

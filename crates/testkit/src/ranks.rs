@@ -75,14 +75,18 @@ pub fn serve() -> Store {
 /// # Panics
 /// If the program cannot be started.
 pub fn start(store: &Store, task: &str, rank: usize, size: usize) -> Child {
-    Command::new(env::current_exe().expect("this program"))
+    command(store, task, rank, size).spawn().expect("the test starts itself")
+}
+
+fn command(store: &Store, task: &str, rank: usize, size: usize) -> Command {
+    let mut command = Command::new(env::current_exe().expect("this program"));
+    command
         .args(["a_rank", "--nocapture", "--ignored"])
         .env(VARIABLE, format!("{task}|{rank}|{size}|{}", store.address()))
         .env("OMP_NUM_THREADS", "1")
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the test starts itself")
+        .stderr(Stdio::piped());
+    command
 }
 
 /// Tells the test something; what comes from all calls is joined by line breaks.
@@ -97,6 +101,23 @@ pub fn tell(text: impl std::fmt::Display) {
 pub fn run(task: &str, size: usize) -> Vec<String> {
     let store = serve();
     let ranks: Vec<Child> = (0..size).map(|rank| start(&store, task, rank, size)).collect();
+    ranks.into_iter().map(told).collect()
+}
+
+/// As [`run`], with a failpoint on one rank, written as [`joust_core::failpoint`] reads it.
+///
+/// # Panics
+/// If a rank tells nothing.
+pub fn run_failing(task: &str, size: usize, failing: usize, failpoint: &str) -> Vec<String> {
+    let store = serve();
+    let begin = |rank: usize| {
+        let mut command = command(&store, task, rank, size);
+        if rank == failing {
+            command.env("JOUST_FAILPOINT", failpoint);
+        }
+        command.spawn().expect("the test starts itself")
+    };
+    let ranks: Vec<Child> = (0..size).map(begin).collect();
     ranks.into_iter().map(told).collect()
 }
 

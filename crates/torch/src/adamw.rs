@@ -72,6 +72,7 @@ fn plain(weight: &Tensor, gradient: &Tensor, [first, second]: [&Tensor; 2], step
     let correction1 = 1.0 - step.beta1.powf(step.updates as f64);
     let correction2 = (1.0 - step.beta2.powf(step.updates as f64)).sqrt();
     let gradient = if step.scale == 1.0 { gradient.shallow_clone() } else { gradient * step.scale };
+    // In place: what comes back is another handle on the same memory, and libtorch's errors panic.
     if step.decay > 0.0 {
         let _ = weight.g_mul_scalar_(1.0 - step.decay);
     }

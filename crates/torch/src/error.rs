@@ -11,6 +11,12 @@ pub enum Error {
         /// What the exception said.
         message: String,
     },
+    /// A gradient hook panicked in the middle of the backward pass, and a gradient is missing.
+    #[error("a gradient was lost in the backward pass: {message}")]
+    Hook {
+        /// What the panic said.
+        message: String,
+    },
     /// Draws need one uniform a row.
     #[error("expected {rows} uniforms, one for each row of logits, got {uniforms}")]
     Rows {

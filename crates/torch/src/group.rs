@@ -173,6 +173,7 @@ impl ProcessGroup {
                     return Err(Error::Identity { rank, found, expected: join.identity });
                 }
                 Err(Error::Timeout { .. }) => {
+                    // A store that fails here names nobody: those count as missing.
                     let came = |rank: &usize| store.get(&name(*rank)).ok().flatten().is_some();
                     let missing = (0..join.size).filter(|rank| !came(rank)).collect();
                     return Err(Error::Absent { missing, size: join.size, seconds: join.timeout.as_secs_f64() });

@@ -23,6 +23,7 @@ impl Average {
     pub(crate) fn follow(&mut self, masters: &Weights) {
         let _no_grad = tch::no_grad_guard();
         for (name, average) in &mut self.weights.0 {
+            // In place: what comes back is another handle on the same memory, and libtorch's errors panic.
             let _ = average.lerp_(&masters.0[name].detach(), 1.0 - self.decay);
         }
     }

@@ -92,6 +92,7 @@ impl Trainer {
         let _permit = self.device.acquire();
         let model = self.master.model_with(&|_| Some((&sink, 0)))?;
         SequenceBatch::new(&sequences, self.device.torch()).logps(&model).sum(Kind::Float).backward();
+        sink.check()?;
         let squares = *squares.lock();
         Ok(squares)
     }

@@ -124,7 +124,11 @@ impl Reducer {
 
     /// Ends a round: sends what was not sent yet, and waits until this rank's gradients hold the sums over the ranks.
     ///
-    /// Every rank takes part in every round, with or without gradients of its own.
+    /// Every rank takes part in every round, with or without gradients of its own; one that lost a gradient sends zeros in
+    /// its place, and the ranks agree on its error before anything is updated.
+    ///
+    /// # Errors
+    /// [`crate::Error::Border`] if a rank is lost, or with [`joust_torch::Error::Hook`] if a gradient of this one is.
     pub(crate) fn finish(&self) -> Result<()> {
         let mut state = self.shared.state.lock();
         self.shared.send(&mut state, self.shared.buckets.len());
@@ -132,13 +136,14 @@ impl Reducer {
             self.shared.fold(&mut state);
         }
         state.rewind(&self.shared.buckets);
-        state.failed.take().map_or(Ok(()), |error| Err(error.into()))
+        state.failed.take().map_or_else(|| Ok(self.sink.check()?), |error| Err(error.into()))
     }
 
     /// Sets all gradients to 0.
     pub(crate) fn clear(&self) {
         let _no_grad = tch::no_grad_guard();
         self.shared.state.lock().own.iter_mut().for_each(|flat| {
+            // In place: what comes back is another handle on the same memory, and libtorch's errors panic.
             let _ = flat.zero_();
         });
     }
@@ -195,6 +200,7 @@ impl Shared {
     fn arrived(&self, id: usize, gradient: &Tensor) {
         let Matrix { bucket, moves } = &self.matrices[id];
         let mut state = self.state.lock();
+        failpoint::pass("gradient_arrived");
         let flat = state.flats[*bucket].take().unwrap_or_else(|| self.empty(*bucket));
         let more = std::mem::replace(&mut state.came[id], true);
         for (top, rows, at) in moves {
@@ -216,12 +222,13 @@ impl Shared {
     fn send(&self, state: &mut State, until: usize) {
         while state.next < until {
             let number = state.next;
-            state.next += 1;
             let flat = state.flats[number].take().unwrap_or_else(|| self.empty(number));
             let begun = match self.buckets[number].even {
                 true => self.group.reduce_scatter(&flat),
                 false => self.group.all_reduce(&flat, Reduce::Sum),
             };
+            // Counted once it has begun: after a panic before it, the ranks' collectives would no longer meet.
+            state.next += 1;
             match begun {
                 Ok(pending) => state.pending.push_back((number, pending)),
                 Err(error) => state.failed = Some(error),
@@ -242,6 +249,7 @@ impl Shared {
                 let own = &mut state.own[number];
                 let sum =
                     if bucket.even { sum } else { sum.narrow(0, bucket.begins[self.group.rank()], own.numel() as i64) };
+                // In place, as in `clear`.
                 let _ = tch::no_grad(|| own.g_add_(&sum));
             }
             Err(error) => state.failed = Some(error),

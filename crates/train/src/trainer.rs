@@ -428,7 +428,10 @@ impl Trainer {
             }
             // Whatever happened here, the other ranks wait for these sums.
             for reducer in self.reducers() {
-                reducer.finish()?;
+                match reducer.finish() {
+                    Err(lost @ Error::Border(joust_torch::Error::Hook { .. })) => gathered = gathered.and(Err(lost)),
+                    finished => finished?,
+                }
             }
         }
         gathered

@@ -207,6 +207,7 @@ impl Session<'_> {
                 }
                 Err(error @ (Error::NotWaiting { .. } | Error::NothingWaits)) => drop(answer.send(Err(error))),
                 Err(error) => {
+                    // Who asked may be gone; the error itself goes on below.
                     let _ = answer.send(Err(Error::Worker(error.to_string())));
                     return Err(error);
                 }

@@ -156,6 +156,7 @@ impl Group {
 impl Connection {
     /// Sends a command and waits for its answer; `None` if the process ended.
     async fn exchange(&mut self, bytes: Vec<u8>) -> Option<Answer> {
+        // However the pipe broke, the supervisor asks the process itself why it ended.
         let length = u32::try_from(bytes.len()).ok()?.to_le_bytes();
         self.told.write_all(&length).await.ok()?;
         self.told.write_all(&bytes).await.ok()?;

@@ -2,8 +2,8 @@
 //! autograd in float32, and the same bits on each run.
 
 use joust_torch::{
-    Limits, RopeHeads, Step, adamw, add_rms_norm, clear_grad, compute_copy, divergence, logprobs, logprobs_with_spread,
-    rms_norm, rope, square_sum, swiglu, version,
+    Limits, RopeHeads, Sink, Step, adamw, add_rms_norm, clear_grad, compute_copy, divergence, logprobs,
+    logprobs_with_spread, rms_norm, rope, square_sum, swiglu, version,
 };
 use tch::{Device::Cpu, Kind, Tensor};
 
@@ -347,4 +347,25 @@ fn each_run_gives_the_same_bits() {
         leaves.iter().map(Tensor::grad).collect::<Vec<_>>()
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn a_panic_in_a_sink_is_an_error_once_and_no_gradient_is_taken_for_another() {
+    let master = Tensor::ones([3], (Kind::Float, Cpu)).set_requires_grad(true);
+    let copy = master.detach();
+    let sink = Sink::new(|id, _| {
+        if id == 7 {
+            std::panic::panic_any(format!("no memory for {id}"));
+        }
+    });
+    let pass = |id: i64| {
+        let stands = compute_copy(&copy, &[&master], Some((&sink, id))).expect("made");
+        (&stands * 2.0).sum(Kind::Float).backward();
+        sink.check()
+    };
+    pass(1).expect("nothing panicked");
+    let error = pass(7).expect_err("a gradient is lost").to_string();
+    assert!(error.contains("a gradient was lost") && error.contains("no memory for 7"), "{error}");
+    sink.check().expect("it was given out once");
+    pass(2).expect("the next pass is whole");
 }

@@ -241,6 +241,7 @@ fn restore((prefix, master): (&str, &Master), reader: &Reader) -> std::result::R
 
 /// Lists the checkpoints under `root`, newest first.
 pub fn list(root: &Path) -> Vec<Checkpoint> {
+    // Without a folder there are none; `latest` tells a folder that cannot be read from that.
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     let mut found: Vec<Checkpoint> = entries
         .filter_map(|entry| {
@@ -265,8 +266,13 @@ pub struct Restored<S> {
 /// all take the same one: each checks a share of the files.
 ///
 /// # Errors
-/// The error of the oldest one if every checkpoint is damaged.
+/// The error of the oldest one if every checkpoint is damaged; [`Error::Io`] for a folder that cannot be read.
 pub fn latest<S: DeserializeOwned>(root: &Path, masters: &mut [(&str, &mut Master)]) -> Result<Restored<S>> {
+    // A folder that cannot be read is not one without checkpoints: going on would train from the start again.
+    match fs::read_dir(root) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("read", root)(error)),
+        _ => {}
+    }
     let ranks = masters.first().map(|(_, master)| master.ranks().clone()).unwrap_or_default();
     let mut passed_over = Vec::new();
     for checkpoint in list(root) {

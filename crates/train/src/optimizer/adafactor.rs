@@ -49,6 +49,7 @@ pub(super) fn update(params: &AdafactorParams, at: &Update<'_>, means: &[&Tensor
     let estimate = match means {
         [rows, columns] => {
             let (mut rows, mut columns) = (rows.shallow_clone(), columns.shallow_clone());
+            // In place: what comes back is another handle on the same memory, and libtorch's errors panic.
             let _ = rows.lerp_(&squares.mean_dim(-1i64, true, kind), forget);
             let _ = columns.lerp_(&squares.mean_dim(-2i64, true, kind), forget);
             let mean = rows.mean_dim(-2i64, true, kind).clamp_min(smallest(kind));
@@ -56,12 +57,14 @@ pub(super) fn update(params: &AdafactorParams, at: &Update<'_>, means: &[&Tensor
         }
         _ => {
             let mut mean = means[0].shallow_clone();
+            // In place, as above.
             let _ = mean.lerp_(&squares, forget);
             mean
         }
     };
     let change = gradient * estimate.clamp_min(smallest(kind).powi(2)).rsqrt();
     let excess = (root_mean_square(&change) / params.clip).max(1.0);
+    // In place, as above.
     let _ = weight.g_add_(&(change * (-rate / excess)));
 }
 

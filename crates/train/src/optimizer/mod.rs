@@ -83,6 +83,7 @@ impl Update<'_> {
     /// Takes a share off a matrix.
     fn decay(&self, weight_decay: f64) {
         if weight_decay > 0.0 && self.weight.dim() > 1 {
+            // In place: what comes back is another handle on the same memory, and libtorch's errors panic.
             let _ = self.weight.shallow_clone().g_mul_scalar_(1.0 - self.learning_rate * weight_decay);
         }
     }

@@ -26,6 +26,7 @@ pub(super) fn update(params: &RmsPropParams, at: &Update<'_>, square: &Tensor) {
     let (mut weight, mut square) = (at.weight.shallow_clone(), square.shallow_clone());
     let gradient = at.scaled();
     at.decay(params.weight_decay);
+    // In place: what comes back is another handle on the same memory, and libtorch's errors panic.
     let _ = square.g_mul_scalar_(params.alpha);
     let _ = square.addcmul_(&gradient, &(&gradient * (1.0 - params.alpha)));
     let root = square.sqrt().g_add_scalar_(params.epsilon);

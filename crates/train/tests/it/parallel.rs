@@ -7,7 +7,7 @@ use joust_losses::{GradientLoss, ListLoss, PairLoss, SingleLoss};
 use joust_model::{Device, Dtype, Llama};
 use joust_pairs::{Keep, KeepBy};
 use joust_testkit::{
-    ranks::{Rank, run, tell},
+    ranks::{Rank, run, run_failing, tell},
     tiny_config, tiny_weights,
 };
 use joust_torch::ProcessGroup;
@@ -226,7 +226,11 @@ fn a_rank() {
 }
 
 fn on(task: &Task, size: usize) -> Vec<Found> {
-    let told = run(&serde_json::to_string(task).expect("plain data"), size);
+    alike(task, &run(&serde_json::to_string(task).expect("plain data"), size))
+}
+
+/// Reads what the ranks found, which is the same on all.
+fn alike(task: &Task, told: &[String]) -> Vec<Found> {
     let found: Vec<Found> = told.iter().map(|text| serde_json::from_str(text).expect("what a rank found")).collect();
     for other in &found[1..] {
         assert_eq!(other.weights, found[0].weights, "{task:?}: the ranks' weights drift apart");
@@ -379,5 +383,22 @@ fn what_one_rank_cannot_train_ends_the_step_on_all_and_changes_nothing() {
         assert!(error.contains("has no tokens"), "{error}");
         assert_eq!(error.starts_with("rank 1: "), rank != 1, "{error}");
         assert_eq!(found.weights, untrained);
+    }
+}
+
+#[test]
+fn a_gradient_that_is_lost_on_one_rank_ends_the_step_on_all_and_changes_nothing() {
+    let untrained = train(&Task { steps: 0, ..task(0) }, None).weights;
+    // The first gradient of a round, one in the middle of its buckets, and the first of the second round.
+    for (size, failing, pass) in [(2, 0, 1), (2, 1, 4), (2, 1, 14), (4, 3, 2)] {
+        let lost = Task { steps: 1, micro_batch: 2, bucket: 5_000, ..task(0) };
+        let point = format!("gradient_arrived:{pass}:panic");
+        let told = run_failing(&serde_json::to_string(&lost).expect("plain data"), size, failing, &point);
+        for (rank, found) in alike(&lost, &told).into_iter().enumerate() {
+            let error = found.error.unwrap_or_else(|| panic!("rank {rank} of {size} went on after pass {pass}"));
+            assert!(error.contains("a gradient was lost in the backward pass: failpoint gradient_arrived"), "{error}");
+            assert_eq!(error.starts_with(&format!("rank {failing}: ")), rank != failing, "{error}");
+            assert_eq!(found.weights, untrained);
+        }
     }
 }

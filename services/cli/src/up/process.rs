@@ -136,6 +136,7 @@ async fn end(mut parts: Vec<Part>, deadline: Instant) {
         if Instant::now() > deadline {
             for part in &mut parts {
                 tracing::warn!(part = part.program.name, "a part of the cluster did not end by itself");
+                // One that has ended meanwhile cannot be killed, and need not be.
                 let _ = part.child.kill();
             }
         }
@@ -152,6 +153,7 @@ pub(super) fn end_left(folder: &Path) -> anyhow::Result<()> {
         // Another process may have the number by now.
         if is_ours(pid, folder) {
             eprintln!("ending {name} (process {pid}) of a cluster that was killed");
+            // It may have ended meanwhile.
             let _ = signal(pid, "KILL");
             let deadline = Instant::now() + Duration::from_secs(10);
             while is_ours(pid, folder) && Instant::now() < deadline {
