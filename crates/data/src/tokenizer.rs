@@ -86,6 +86,11 @@ impl Tokenizer {
         self.pad_id
     }
 
+    /// Returns the text of a token, special ones as they are written.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// Checks that every id has a row in the embedding.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub(crate) const PROJECTIONS: [&str; 7] = [
     "mlp.down_proj",
 ];
 /// The target that stands for every projection.
-const ALL: &str = "all-linear";
+pub(crate) const ALL: &str = "all-linear";
 
 /// Shape of an adapter.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,22 @@ pub struct LoraConfig {
     pub dropout: f64,
     /// Projections with an adapter: the end of a module's name (`q_proj`), or `all-linear`.
     pub targets: Vec<String>,
+    /// Whether what an adapter adds is scaled by alpha / √rank instead.
+    ///
+    /// See "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", Kalajdzievski,
+    /// <https://arxiv.org/abs/2312.03732>.
+    pub rank_stabilized: bool,
+    /// Modules by name whose rank and alpha are others.
+    pub exceptions: BTreeMap<String, RankAlpha>,
+}
+
+/// Rank and alpha of one module.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RankAlpha {
+    /// Rows of A and columns of B, at least 1.
+    pub rank: i64,
+    /// What the adapter adds is scaled by alpha / rank.
+    pub alpha: f64,
 }
 
 /// What the masks of one forward pass are drawn from, besides the module.
@@ -65,7 +81,12 @@ fn key(module: &str, side: char) -> String {
 }
 
 /// A projection by its name, with outputs and inputs.
-type Module = (String, [i64; 2]);
+pub(crate) type Module = (String, [i64; 2]);
+
+/// Returns whether a module's name is `end` or ends in it, by whole parts.
+pub(crate) fn ends_with_module(name: &str, end: &str) -> bool {
+    name == end || name.strip_suffix(end).is_some_and(|rest| rest.ends_with('.'))
+}
 
 impl LoraConfig {
     /// Lists the modules with an adapter.
@@ -74,9 +95,7 @@ impl LoraConfig {
     /// [`Error::Targets`] for a target that matches nothing.
     pub fn modules(&self, model: &ModelConfig) -> Result<Vec<Module>> {
         let all = projections(model);
-        let matches = |target: &str, module: &str| {
-            target == ALL || module == target || module.strip_suffix(target).is_some_and(|rest| rest.ends_with('.'))
-        };
+        let matches = |target: &str, module: &str| target == ALL || ends_with_module(module, target);
         if let Some(target) = self.targets.iter().find(|target| !all.iter().any(|(name, _)| matches(target, name))) {
             return Err(Error::Targets { target: target.clone(), known: PROJECTIONS.join(", ") });
         }
@@ -90,18 +109,27 @@ impl LoraConfig {
     /// As [`Self::modules`].
     pub fn tensors(&self, model: &ModelConfig) -> Result<Vec<(String, Vec<i64>)>> {
         let both = |(name, [outputs, inputs]): Module| {
-            [(key(&name, 'A'), vec![self.rank, inputs]), (key(&name, 'B'), vec![outputs, self.rank])]
+            let rank = self.of(&name).rank;
+            [(key(&name, 'A'), vec![rank, inputs]), (key(&name, 'B'), vec![outputs, rank])]
         };
         Ok(self.modules(model)?.into_iter().flat_map(both).collect())
     }
 
-    fn scale(&self) -> f64 {
-        self.alpha / self.rank as f64
+    /// Returns rank and alpha of a module.
+    fn of(&self, module: &str) -> RankAlpha {
+        self.exceptions.get(module).copied().unwrap_or(RankAlpha { rank: self.rank, alpha: self.alpha })
+    }
+
+    /// Returns the factor of what the adapter of a module adds.
+    fn scale(&self, module: &str) -> f64 {
+        let RankAlpha { rank, alpha } = self.of(module);
+        let rank = rank as f64;
+        alpha / if self.rank_stabilized { rank.sqrt() } else { rank }
     }
 }
 
 /// Lists every projection of a model that can have an adapter, by name.
-fn projections(model: &ModelConfig) -> Vec<Module> {
+pub(crate) fn projections(model: &ModelConfig) -> Vec<Module> {
     let name = |key: &str| key.strip_suffix(".weight").unwrap_or(key).to_owned();
     let tensors = model.tensors().into_iter().filter(|(key, _)| PROJECTIONS.iter().any(|p| name(key).ends_with(p)));
     tensors.map(|(key, shape)| (name(&key), [shape[0], shape[1]])).collect()
@@ -115,11 +143,11 @@ impl Adapter {
     pub fn fresh(config: &LoraConfig, model: &ModelConfig, seed: u64) -> Result<Self> {
         let mut weights = BTreeMap::new();
         for (number, (name, [outputs, inputs])) in (0..).zip(config.modules(model)?) {
-            let bound = 1.0 / (inputs as f64).sqrt();
+            let (bound, rank) = (1.0 / (inputs as f64).sqrt(), config.of(&name).rank);
             let draw = |i: u32| ((uniform(seed, Stream::Init, number, (0, i)) * 2.0 - 1.0) * bound) as f32;
-            let values: Vec<f32> = (0..(config.rank * inputs) as u32).map(draw).collect();
-            weights.insert(key(&name, 'A'), Tensor::from_slice(&values).view([config.rank, inputs]));
-            weights.insert(key(&name, 'B'), Tensor::zeros([outputs, config.rank], tch::kind::FLOAT_CPU));
+            let values: Vec<f32> = (0..(rank * inputs) as u32).map(draw).collect();
+            weights.insert(key(&name, 'A'), Tensor::from_slice(&values).view([rank, inputs]));
+            weights.insert(key(&name, 'B'), Tensor::zeros([outputs, rank], tch::kind::FLOAT_CPU));
         }
         Ok(Self { config: config.clone(), weights: Weights(weights) })
     }
@@ -136,7 +164,7 @@ impl Adapter {
         for module in modules {
             let name = format!("{module}.weight");
             let (matrix, a, b) = (base.get(&name)?, self.wide(module, 'A')?, self.wide(module, 'B')?);
-            let sum = matrix.to_kind(Kind::Float) + b.matmul(&a) * self.config.scale();
+            let sum = matrix.to_kind(Kind::Float) + b.matmul(&a) * self.config.scale(module);
             merged.insert(name, sum.to_kind(matrix.kind()));
         }
         Ok(Weights(merged))
@@ -178,7 +206,8 @@ impl<'a> Parts<'a> {
                 continue;
             }
             let get = |side| Ok::<_, Error>(weights.get(&key(&module, side))?.to_kind(self.kind));
-            parts.push((outputs, Some(Part { a: get('A')?, b: get('B')? * self.adapter.config.scale() })));
+            let b = get('B')? * self.adapter.config.scale(&module);
+            parts.push((outputs, Some(Part { a: get('A')?, b })));
             let place = PROJECTIONS.iter().position(|projection| projection == name).unwrap_or_default();
             let module = (self.layer * PROJECTIONS.len() + place) as u32;
             masks.extend(self.dropout.map(|DropoutKey { seed, step, micro_batch }| Mask {

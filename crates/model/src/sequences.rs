@@ -155,28 +155,38 @@ impl SequenceBatch {
     }
 }
 
-/// Computes the scalar score of each sequence from its last token, float32 `[B]`; of a model with several labels the first.
+/// Computes the scalar score of each sequence, float32 `[B]`; of a model with several labels the first.
 pub fn sequence_scores(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
     sequence_ratings(model, sequences).select(1, 0)
 }
 
-/// Computes what a score head gives for each sequence from its last token, float32 `[B, labels]`.
+/// Computes what a score head gives for each sequence, float32 `[B, labels]`.
 pub fn sequence_ratings(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
     model.head(&sequence_states(model, sequences)).to_kind(Kind::Float)
 }
 
-/// Computes the last hidden state of each sequence's last token, `[B, H]` in the weights' kind.
+/// Computes the last hidden state of each sequence where a score head reads it, `[B, H]` in the weights' kind.
+///
+/// That is the last token that is not the padding token of `config.json`, in the sequence itself too, and the last of all
+/// where there is no padding token: as `transformers` reads it, whose batches cannot tell a text's token from what fills
+/// a row. A sequence of padding alone is read at its first token.
 pub fn sequence_states(model: &Llama, sequences: &[Vec<u32>]) -> Tensor {
     let device = model.device();
     let width = sequences.iter().map(Vec::len).max().unwrap_or(1);
     let mut ids = vec![0i64; sequences.len() * width];
-    let mut last = Vec::with_capacity(sequences.len());
+    let mut read = Vec::with_capacity(sequences.len());
     for (index, sequence) in sequences.iter().enumerate() {
         ids[index * width..].iter_mut().zip(sequence).for_each(|(slot, id)| *slot = i64::from(*id));
-        last.push((index * width + sequence.len()).saturating_sub(1) as i64);
+        read.push((index * width + read_at(sequence, model.config().pad_token_id)) as i64);
     }
     let ids = Tensor::from_slice(&ids).to_device(device).view([sequences.len() as i64, width as i64]);
     let hidden = model.hidden(&ids);
     let size = hidden.size()[2];
-    hidden.view([-1, size]).index_select(0, &Tensor::from_slice(&last).to_device(device))
+    hidden.view([-1, size]).index_select(0, &Tensor::from_slice(&read).to_device(device))
+}
+
+/// Finds the last token that is not padding.
+fn read_at(sequence: &[u32], pad_token_id: Option<i64>) -> usize {
+    let is_text = |id: &u32| pad_token_id != Some(i64::from(*id));
+    sequence.iter().rposition(is_text).unwrap_or_default()
 }

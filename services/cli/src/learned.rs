@@ -11,16 +11,16 @@ use std::{
 
 use anyhow::{Context, ensure};
 use joust_config::judge::LearnedJudge;
-use joust_core::Prompt;
+use joust_core::{Prompt, scratch::write_atomically};
 use joust_data::Tokenizer;
 use joust_judges::{Lesson, Pupil, Scorer};
-use joust_model::{Device, Dtype, Head, Llama, load, publish_folder};
+use joust_model::{Device, Dtype, Head, Llama, load, publish_edited};
 use joust_train::{Master, OptimizerParams, RewardLoss, RewardPair, Schedule, ScheduleKind, Settings, reward_step};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::{
-    model,
+    model, padding,
     scorer::{Reading, Texts},
 };
 
@@ -71,10 +71,12 @@ impl LearnedModel {
         );
         let tokenizer = Tokenizer::open(source).with_context(|| format!("judge {}", config.name))?;
         tokenizer.check_embedding(shape.vocab_size as usize)?;
+        let pad = padding::id(&tokenizer);
         let (shape, weights) = match shape.head {
             Head::Score => (shape.with_dtype(Dtype::Float32), weights),
-            Head::CausalLm => model::scored(shape.with_dtype(Dtype::Float32), &weights, tokenizer.pad_id()),
+            Head::CausalLm => model::scored(shape.with_dtype(Dtype::Float32), &weights, pad),
         };
+        let shape = pad.into_iter().fold(shape, joust_model::ModelConfig::with_pad);
         let schedule = Schedule {
             kind: ScheduleKind::Constant,
             learning_rate: config.learning_rate,
@@ -132,7 +134,8 @@ impl LearnedModel {
         let taught = Llama::for_sampling(&master.config, &master.weights.snapshot(tch::Kind::Float))?;
         let before = self.version();
         let version = before + 1;
-        publish_folder(&self.folder.join(version.to_string()), &self.base, &master.config, &master.weights)?;
+        let (folder, model) = (self.folder.join(version.to_string()), (&master.config, &master.weights));
+        publish_edited(&folder, &self.base, model, |staging| padding::name_in(staging, &self.texts.tokenizer))?;
         self.write_counts(version)?;
         // From here on the lesson counts: nothing below may fail it.
         self.version.store(version, Ordering::Relaxed);
@@ -157,10 +160,7 @@ impl LearnedModel {
     fn write_counts(&self, version: u64) -> anyhow::Result<()> {
         let counts = Counts { version, asked: self.asked() };
         fs::create_dir_all(&self.folder)?;
-        let (path, staging) = (self.folder.join(COUNTS), self.folder.join(".lessons.staging"));
-        fs::write(&staging, serde_json::to_vec(&counts)?)?;
-        fs::File::open(&staging)?.sync_all()?;
-        Ok(fs::rename(staging, path)?)
+        Ok(write_atomically(&self.folder.join(COUNTS), &serde_json::to_vec(&counts)?)?)
     }
 }
 

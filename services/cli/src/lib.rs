@@ -14,6 +14,7 @@ mod games;
 mod learned;
 mod model;
 mod optim;
+mod padding;
 mod people;
 mod presets;
 mod rank;
@@ -38,6 +39,9 @@ const BAD_INPUT: u8 = 2;
 
 /// Exit code when nobody reads what is printed, as of a program that SIGPIPE ends.
 const UNREAD: i32 = 141;
+
+/// Exit code after a signal that asks for the end.
+const INTERRUPTED: i32 = 130;
 
 /// Ends quietly when a reader such as `head` has had enough, instead of with a panic.
 fn end_unread() {
@@ -82,6 +86,13 @@ fn explained(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).reduce(add).unwrap_or_default()
 }
 
+/// Waits for a signal and ends the process without its scratch folders.
+async fn end_clean() {
+    run::wait_for_signal().await;
+    joust_core::scratch::remove_all();
+    std::process::exit(INTERRUPTED);
+}
+
 fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
     device::choose(args.device)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -100,8 +111,14 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::Queue { command } => runtime.block_on(remote::queue(command)),
         Command::Ckpt(args) => ckpt::run(&args.command),
         Command::Rank(args) => rank::run(&args),
-        Command::Sft(args) => sft::run(&args),
-        Command::TrainReward(args) => reward::run(&args),
+        Command::Sft(args) => {
+            runtime.spawn(end_clean());
+            sft::run(&args)
+        }
+        Command::TrainReward(args) => {
+            runtime.spawn(end_clean());
+            reward::run(&args)
+        }
         Command::FewShot(args) => few_shot::run(&args),
         Command::Sample(args) => runtime.block_on(sample::run(args)),
         Command::Eval(args) => runtime.block_on(eval::run(args)),

@@ -1,6 +1,7 @@
 //! Opening model folders: weights and tokenizer that belong together.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -38,13 +39,7 @@ pub struct LanguageModel {
 pub fn open(folder: &Path, head: Head, dtype: Option<Dtype>) -> anyhow::Result<LanguageModel> {
     let (config, weights, adapter) = joust_model::open(folder)?;
     let weights = weights.to_device(device::torch());
-    if config.head != head {
-        let wanted = match head {
-            Head::CausalLm => "a language model (LlamaForCausalLM)",
-            Head::Score => "a reward model (LlamaForSequenceClassification)",
-        };
-        bail!("{} is not {wanted}; give another folder", folder.display());
-    }
+    check_head(folder, config.head, head)?;
     let (base, adapter) = match adapter {
         Some(AdapterFolder { base, adapter }) => (base, Some(placed(adapter))),
         None => (folder.to_owned(), None),
@@ -59,6 +54,22 @@ pub fn open(folder: &Path, head: Head, dtype: Option<Dtype>) -> anyhow::Result<L
         _ => config,
     };
     Ok(LanguageModel { folder: base, words, config, weights, adapter, tokenizer: Arc::new(tokenizer) })
+}
+
+/// Refuses a folder with another head than the one that is needed.
+fn check_head(folder: &Path, found: Head, wanted: Head) -> anyhow::Result<()> {
+    let folder = folder.display();
+    match (found, wanted) {
+        (Head::CausalLm, Head::Score) => bail!(
+            "{folder} is a language model (LlamaForCausalLM), and a reward model (LlamaForSequenceClassification) is \
+             needed; give one, or make one of it by `joust train-reward`"
+        ),
+        (Head::Score, Head::CausalLm) => bail!(
+            "{folder} is a reward model (LlamaForSequenceClassification), and a language model (LlamaForCausalLM) is \
+             needed; give another folder"
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Opens what a run trains: all weights, or an adapter on them that starts from nothing or from a folder.
@@ -101,11 +112,20 @@ fn started(folder: &Path, wanted: &LoraConfig, model: &ModelConfig) -> anyhow::R
         config.alpha,
         config.targets
     );
-    Ok(Adapter { config: wanted.clone(), weights })
+    // Patterns and the scale belong to the tensors; the run file has no keys for them.
+    let LoraConfig { rank_stabilized, exceptions, .. } = config;
+    Ok(Adapter { config: LoraConfig { rank_stabilized, exceptions, ..wanted.clone() }, weights })
 }
 
 fn lora_config(Lora { rank, alpha, targets, dropout, .. }: &Lora) -> LoraConfig {
-    LoraConfig { rank: i64::from(*rank), alpha: *alpha, dropout: *dropout, targets: targets.clone() }
+    LoraConfig {
+        rank: i64::from(*rank),
+        alpha: *alpha,
+        dropout: *dropout,
+        targets: targets.clone(),
+        rank_stabilized: false,
+        exceptions: BTreeMap::new(),
+    }
 }
 
 /// Gives a decoder a scalar head that starts at zero, in place of the one that predicts tokens.

@@ -40,10 +40,10 @@ impl People {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+    pub fn write(&self, folder: &Path) -> joust_model::Result<()> {
         let path = folder.join(FILE);
-        fs::write(&path, serde_json::to_vec_pretty(self)?)
-            .with_context(|| format!("failed to write {}", path.display()))
+        let bytes = serde_json::to_vec_pretty(self).expect("numbers by name always encode");
+        fs::write(&path, bytes).map_err(joust_model::Error::io("write", path))
     }
 
     /// Returns the prototypes, float32 `[K, D]`.

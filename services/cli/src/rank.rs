@@ -66,7 +66,7 @@ fn trainer(
     trainer.reasons = reasons(run, model.tokenizer.clone());
     trainer.wpo = run.pairing.weights.contains(&Weight::Wpo);
     if matches!(run.loss.name, LossName::Ppo | LossName::Dro) {
-        let (config, weights) = scored(model.config.clone(), &model.weights, model.tokenizer.pad_id());
+        let (config, weights) = scored(model.config.clone(), &model.weights, crate::padding::id(&model.tokenizer));
         let mut critic = Master::on(ranks, &config, &weights, settings)?;
         critic.recomputes = run.learner.activation_checkpointing;
         trainer.critic = Some(critic);

@@ -64,7 +64,7 @@ pub fn open_all(judges: &[JudgeConfig], output: &Path, device: &Device) -> anyho
 impl RewardModel {
     fn open(config: &RewardModelJudge, device: &Device) -> anyhow::Result<Self> {
         let opened = model::open(&config.model, Head::Score, None)?;
-        let llama = Llama::for_sampling(&opened.config, &opened.weights)?;
+        let llama = Llama::for_sampling(&opened.config, &opened.weights.to_kind(opened.config.dtype.kind()))?;
         let context = opened.config.max_position_embeddings as usize;
         let texts = Texts {
             tokenizer: opened.tokenizer,

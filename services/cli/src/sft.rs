@@ -4,7 +4,10 @@ use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Context, bail, ensure};
 use joust_config::{NewModel, SftFile, run::OnError as ConfigOnError};
-use joust_core::rng::{Stream, permutation};
+use joust_core::{
+    rng::{Stream, permutation},
+    scratch::{Scratch, check_target},
+};
 use joust_data::{OnError, Supervised, Tokenizer, read_supervised, read_texts, split_by, train_bpe};
 use joust_model::{Device, Head, ModelConfig, Weights, publish_folder};
 use joust_train::{Master, perplexity_parts, sft_step};
@@ -34,20 +37,19 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let file = joust_config::load::<SftFile>(&args.file, &args.overrides)?.run;
     let out = &file.output.dir;
     ensure!(!out.exists(), "output folder {} exists; remove it or set output.dir", out.display());
+    check_target(out).with_context(|| format!("output.dir = {} cannot be made", out.display()))?;
     optim::set_threads(file.learner.optim.threads);
     let (examples, skipped) = read_supervised(&file.data.train, on_error(file.data.on_error))?;
     for (reason, count) in skipped {
         eprintln!("skipped {count} rows: {reason}");
     }
-    let work = out.with_extension("staging");
-    fs::create_dir_all(&work).with_context(|| format!("failed to create {}", work.display()))?;
-    let start = start(&file, &examples, &work)?;
+    let work = Scratch::anywhere().context("failed to make a temporary folder")?;
+    let start = start(&file, &examples, work.path())?;
     let pairs = tokenize(&start.tokenizer, &examples, file.data.max_length as usize)?;
     let (train, held) = split_by(pairs, |pair| format!("{:?}", pair.prompt), file.data.eval_fraction, file.seed)?;
     let master = train_loop(&file, &start, &train, &held)?;
     let config = start.config.with_dtype(model::dtype(file.model.dtype));
     publish_folder(out, &start.tokenizer_folder, &config, &master.weights)?;
-    fs::remove_dir_all(&work).with_context(|| format!("failed to remove {}", work.display()))?;
     println!("model written to {} ({} parameters)", out.display(), config.parameters());
     Ok(ExitCode::SUCCESS)
 }

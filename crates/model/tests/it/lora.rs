@@ -12,7 +12,7 @@ const KEY: DropoutKey = DropoutKey { seed: 1, step: 2, micro_batch: 3 };
 
 fn lora(targets: &[&str]) -> LoraConfig {
     let targets = targets.iter().map(|target| (*target).to_owned()).collect();
-    LoraConfig { rank: 3, alpha: 6.0, dropout: 0.0, targets }
+    LoraConfig { rank: 3, alpha: 6.0, dropout: 0.0, targets, rank_stabilized: false, exceptions: BTreeMap::new() }
 }
 
 /// Draws an adapter whose B is not zero.

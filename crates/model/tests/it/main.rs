@@ -4,3 +4,4 @@
 
 mod lora;
 mod packing;
+mod peers;

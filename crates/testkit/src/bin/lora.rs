@@ -36,7 +36,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (batch, prompt, new): (usize, usize, usize) = (batch.parse()?, prompt.parse()?, new.parse()?);
     let (config, weights) = load(Path::new(folder))?;
     let (config, kind) = (config.with_dtype(Dtype::Bfloat16), tch::Kind::BFloat16);
-    let lora = LoraConfig { rank: rank.parse()?, alpha: 16.0, dropout: 0.0, targets: vec!["all-linear".into()] };
+    let lora = LoraConfig {
+        rank: rank.parse()?,
+        alpha: 16.0,
+        dropout: 0.0,
+        targets: vec!["all-linear".into()],
+        rank_stabilized: false,
+        exceptions: Default::default(),
+    };
     let adapter = Adapter::fresh(&lora, &config, 0)?;
     let id = ModelRef { generation: 0, version: 0, hash: String::new() };
     let base = Arc::new(Snapshot::new(&config, &weights, id.clone())?);

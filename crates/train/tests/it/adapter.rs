@@ -14,7 +14,14 @@ struct Trained {
 fn trained(dtype: Dtype, dropout: f64) -> Trained {
     let config: ModelConfig = tiny_config(100).with_dtype(dtype);
     let weights = tiny_weights(&config, 1).to_kind(dtype.kind());
-    let lora = LoraConfig { rank: 4, alpha: 8.0, dropout, targets: vec!["all-linear".into()] };
+    let lora = LoraConfig {
+        rank: 4,
+        alpha: 8.0,
+        dropout,
+        targets: vec!["all-linear".into()],
+        rank_stabilized: false,
+        exceptions: Default::default(),
+    };
     let adapter = Adapter::fresh(&lora, &config, 2).expect("fresh");
     let schedule = Schedule { kind: ScheduleKind::Constant, learning_rate: 1e-2, warmup_steps: 0, total_steps: 40 };
     let settings = Settings { optimizer: OptimizerParams::default(), schedule, max_grad_norm: 1.0 };

@@ -13,7 +13,7 @@ use super::{
     pairs::{Pair, read},
     report_held,
 };
-use crate::model::rated;
+use crate::{model::rated, padding};
 
 /// Sequences read at once.
 const BATCH: usize = 32;
@@ -56,7 +56,7 @@ pub(super) fn decompose(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Res
     let (config, weights) = open(file, tokenizer)?;
     let (train, held) = read(file, tokenizer)?;
     let labels: Vec<String> = (1..=file.loss.components).map(|i| format!("component_{i}")).collect();
-    let (config, mut weights) = rated(config, &weights, tokenizer.pad_id(), &labels);
+    let (config, mut weights) = rated(config, &weights, padding::id(tokenizer), &labels);
     let model = Llama::new(&config, &weights)?;
     let differences = states(&model, &train, chosen) - states(&model, &train, rejected);
     let (heads, shares) = reward_components(&differences, i64::from(file.loss.components))?;
@@ -89,7 +89,7 @@ pub(super) fn combine(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Resul
     if !held.is_empty() {
         report_held(held.len(), accuracies(&gaps(&model, &held, &head))?[0]);
     }
-    let (config, mut weights) = rated(config, &weights, tokenizer.pad_id(), &[]);
+    let (config, mut weights) = rated(config, &weights, padding::id(tokenizer), &[]);
     weights.0.insert("score.weight".into(), head.to_kind(Kind::Float));
     Ok((config, weights))
 }

@@ -9,14 +9,17 @@ mod ratings;
 
 use std::process::ExitCode;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use joust_config::{RewardFile, load};
-use joust_core::rng::{Stream, permutation};
+use joust_core::{
+    rng::{Stream, permutation},
+    scratch::check_target,
+};
 use joust_data::{Skipped, Tokenizer};
-use joust_model::{Dtype, Head, ModelConfig, Weights, load as load_model, publish_folder};
+use joust_model::{Dtype, Head, ModelConfig, Weights, load as load_model, publish_edited};
 use joust_train::{Master, Update};
 
-use crate::{args::TrainArgs, device, optim};
+use crate::{args::TrainArgs, device, optim, padding};
 
 /// Runs the verb.
 ///
@@ -26,6 +29,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let file = load::<RewardFile>(&args.file, &args.overrides)?.run;
     let out = &file.output.dir;
     ensure!(!out.exists(), "output folder {} exists; remove it or set output.dir", out.display());
+    check_target(out).with_context(|| format!("output.dir = {} cannot be made", out.display()))?;
     optim::set_threads(file.learner.optim.threads);
     let tokenizer = Tokenizer::open(&file.model.base)?;
     let mut people = None;
@@ -45,14 +49,11 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
             (config, master.weights)
         }
     };
-    if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent)?;
-    }
     let stored = config.with_dtype(crate::model::dtype(file.model.dtype));
-    publish_folder(out, &file.model.base, &stored, &weights)?;
-    if let Some(people) = people {
-        people.write(out)?;
-    }
+    publish_edited(out, &file.model.base, (&stored, &weights), |staging| {
+        padding::name_in(staging, &tokenizer)?;
+        people.as_ref().map_or(Ok(()), |people| people.write(staging))
+    })?;
     println!("reward model written to {} ({} parameters)", out.display(), stored.parameters());
     Ok(ExitCode::SUCCESS)
 }
@@ -61,6 +62,10 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 fn open(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<(ModelConfig, Weights)> {
     let (config, weights) = load_model(&file.model.base)?;
     tokenizer.check_embedding(config.vocab_size as usize)?;
+    let config = match padding::id(tokenizer) {
+        Some(id) => config.with_pad(id),
+        None => config,
+    };
     Ok((config.with_dtype(Dtype::Float32), weights.to_device(device::torch()).to_kind(tch::Kind::Float)))
 }
 
@@ -69,7 +74,7 @@ fn start(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<(ModelConfi
     let (config, weights) = open(file, tokenizer)?;
     let attributes = &file.loss.attributes;
     if config.head == Head::CausalLm {
-        return Ok(crate::model::rated(config, &weights, tokenizer.pad_id(), attributes));
+        return Ok(crate::model::rated(config, &weights, padding::id(tokenizer), attributes));
     }
     let (base, labels) = (file.model.base.display(), config.labels.join(", "));
     if attributes.is_empty() {

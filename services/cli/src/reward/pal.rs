@@ -17,7 +17,7 @@ use super::{
     pairs::{Pair, read},
     report_held, steps_of, train_loop,
 };
-use crate::{device, model::rated, optim, people::People};
+use crate::{device, model::rated, optim, padding, people::People};
 
 /// What a training leaves: the model, and who it knows.
 type Trained = (ModelConfig, Weights, People);
@@ -60,7 +60,7 @@ pub(super) fn train(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<
     let users = users(&pairs.iter().chain(&held).collect::<Vec<_>>(), file)?;
     let (kinds, places) = (i64::from(file.loss.prototypes), i64::from(file.loss.places));
     let labels: Vec<String> = (1..=places).map(|i| format!("place_{i}")).collect();
-    let (config, mut weights) = rated(base, &weights, tokenizer.pad_id(), &labels);
+    let (config, mut weights) = rated(base, &weights, padding::id(tokenizer), &labels);
     let spread = 1.0 / (config.hidden_size as f64).sqrt();
     weights.0.insert("score.weight".into(), drawn([places, config.hidden_size], spread, (file.seed, 1)));
     let settings = optim::settings(file.loss.user_learning_rate, &file.learner.optim, steps_of(file, pairs.len()));

@@ -9,6 +9,7 @@ mod cycle;
 mod device;
 mod few_shot;
 mod kill_resume;
+mod outputs;
 mod pal;
 mod presets;
 mod rank_kills;
