@@ -26,6 +26,7 @@ use crate::{
     deadline,
     guarded::Guarded,
     rate::Rates,
+    repeat::Repeats,
     tokens::Tokens,
     trace::{code_name, extract},
     watched::Watched,
@@ -80,6 +81,7 @@ struct State {
     rates: Option<Rates>,
     room: Arc<Semaphore>,
     limits: Limits,
+    repeats: Repeats,
     refuse: Shutdown,
     cut: Shutdown,
 }
@@ -100,7 +102,7 @@ impl BorderLayer {
         };
         let rates = limits.rate.map(|(calls_per_s, burst)| Rates::new(calls_per_s, burst));
         let room = Arc::new(Semaphore::new(limits.concurrency));
-        Ok(Self(Arc::new(State { tokens, rates, room, limits, refuse, cut })))
+        Ok(Self(Arc::new(State { tokens, rates, room, limits, repeats: Repeats::default(), refuse, cut })))
     }
 }
 
@@ -210,7 +212,9 @@ impl State {
         let limit = asked.unwrap_or(self.limits.max_deadline).min(self.limits.max_deadline);
         let until = asked.map(|left| tokio::time::Instant::now() + left);
         let long = streams(request.uri().path());
-        let Ok(response) = tokio::time::timeout(limit, inner.call(request)).await else {
+        let caller = request.extensions().get::<Peer>().map_or_else(String::new, |peer| peer.name.clone());
+        let served = self.repeats.serve(inner, request, &caller);
+        let Ok(response) = tokio::time::timeout(limit, served).await else {
             return Ok(expired(limit).into_http());
         };
         let response = blamed(response?);

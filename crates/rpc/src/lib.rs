@@ -13,6 +13,7 @@ pub mod deploy;
 mod error;
 mod guarded;
 mod rate;
+mod repeat;
 mod retry;
 mod server;
 pub mod sized;

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{Read, Seek, SeekFrom},
+    path::PathBuf,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,6 +17,7 @@ use joust_proto::{
     parse::{list, name, optional, record_ids, run_id},
 };
 use joust_queue::{Queue, Topic};
+use joust_train::list as list_checkpoints;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -41,6 +43,8 @@ pub struct Serving {
     pub outlet: Arc<Outlet>,
     /// How far it is.
     pub progress: watch::Receiver<Option<Progress>>,
+    /// Folder of its checkpoints.
+    pub checkpoints: PathBuf,
     /// Ranks that train.
     pub ranks: u32,
     /// Takes what a script asks for.
@@ -86,6 +90,23 @@ impl Server {
             )
         };
         Ok(found.ok_or_else(missing)?)
+    }
+}
+
+impl Serving {
+    /// Counts the examples put by hand that wait.
+    async fn waiting(&self) -> Result<u64, Status> {
+        let stats = self.queue.stats(&self.run).await.map_err(|error| queue_failed(&error.into()))?;
+        let topic = stats.topics.get(&Topic::pairs(&self.run).name);
+        Ok(topic.map_or(0, |topic| topic.waiting + topic.leased))
+    }
+
+    /// Returns the steps that the newest checkpoint covers.
+    async fn checkpointed_steps(&self) -> Result<u64, Status> {
+        let folder = self.checkpoints.clone();
+        let found = tokio::task::spawn_blocking(move || list_checkpoints(&folder)).await;
+        let found = found.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+        Ok(found.first().map_or(0, |checkpoint| checkpoint.step))
     }
 }
 
@@ -158,8 +179,7 @@ impl LearnerService for Service {
         let topic = Topic::pairs(&serving.run);
         let put = put_examples(&*serving.queue, &topic, examples).await;
         let (added, duplicates) = put.map_err(|error| queue_failed(&error))?;
-        let stats = serving.queue.stats(&serving.run).await.map_err(|error| queue_failed(&error.into()))?;
-        let waiting = stats.topics.get(&topic.name).map_or(0, |topic| topic.waiting + topic.leased);
+        let waiting = serving.waiting().await?;
         Ok(Response::new(wire::PutExamplesResponse { added, duplicates, waiting }))
     }
 
@@ -266,6 +286,8 @@ impl LearnerService for Service {
             status.steps_done = serving.progress.borrow().map_or(0, |progress| progress.steps_done);
             status.models = serving.outlet.watch().borrow().clone().map(Into::into);
             status.ranks = serving.ranks;
+            status.waiting_examples = if serving.by_hand { serving.waiting().await? } else { 0 };
+            status.checkpointed_steps = serving.checkpointed_steps().await?;
         }
         Ok(Response::new(status))
     }
@@ -307,6 +329,7 @@ fn send_files(header: &Header, total: u64, offset: u64, to: &mpsc::Sender<Result
                 Ok(false) => return,
                 Err(error) => {
                     let failure = Failure::new(Reason::UnknownModel, format!("the weights cannot be read: {error}"));
+                    // Nobody reading means nobody needs it.
                     let _ = to.blocking_send(Err(failure.into()));
                     return;
                 }

@@ -11,8 +11,10 @@ from joust.proto import judge, rollout
 from joust.records import Answers, Completion, Judgement
 
 
-def gather_answers(request: rollout.GenerateRequest, responses: Sequence[rollout.GenerateResponse]) -> list[Answers]:
-    """Puts each answer to its prompt, by sample index.
+def gather_answers(
+    request: rollout.GenerateRequest, key: str, responses: Sequence[rollout.GenerateResponse]
+) -> list[Answers]:
+    """Puts each answer to its prompt, by sample index; `key` tells the answers of one call from those of another.
 
     Raises:
         Error: if answers of a prompt are missing.
@@ -31,7 +33,7 @@ def gather_answers(request: rollout.GenerateRequest, responses: Sequence[rollout
             message = f"prompt {index} has {len(found)} answers, expected {request.num_generations}"
             raise Error(grpc.StatusCode.INTERNAL, message)
         answers = [found[sample] for sample in sorted(found)]
-        origin = f"{request.run_id}/{request.idempotency_key}/{index}".encode()
+        origin = f"{request.run_id}/{key}/{index}".encode()
         gathered.append(Answers(prompt, prompt_ids.get(index, []), answers, origin))
     return gathered
 

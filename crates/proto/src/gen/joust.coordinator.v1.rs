@@ -11,7 +11,7 @@ pub struct SubmitPromptsRequest {
     /// What they are for: train. A script that trains by hand asks a rollout worker instead.
     #[prost(enumeration = "super::super::common::v1::Purpose", tag = "3")]
     pub purpose: i32,
-    /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "4")]
     pub idempotency_key: ::prost::alloc::string::String,
 }
@@ -50,7 +50,7 @@ pub struct SubmitFeedbackRequest {
     /// The preferences; 1 to 4096.
     #[prost(message, repeated, tag = "2")]
     pub feedback: ::prost::alloc::vec::Vec<Feedback>,
-    /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "3")]
     pub idempotency_key: ::prost::alloc::string::String,
 }
@@ -193,7 +193,7 @@ pub struct RequeueDeadLettersRequest {
     /// Record ids of 16 bytes; 1 to 4096.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub ids: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "4")]
     pub idempotency_key: ::prost::alloc::string::String,
 }
@@ -357,7 +357,7 @@ pub struct CreateRunRequest {
     /// Name of the run; empty: the file's name key.
     #[prost(string, tag = "3")]
     pub run_id: ::prost::alloc::string::String,
-    /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "4")]
     pub idempotency_key: ::prost::alloc::string::String,
     /// Whether steps are called for by TrainStep instead of being fed from the queue.
@@ -566,7 +566,7 @@ pub struct PauseRunRequest {
     /// Name of the run.
     #[prost(string, tag = "1")]
     pub run_id: ::prost::alloc::string::String,
-    /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "2")]
     pub idempotency_key: ::prost::alloc::string::String,
 }
@@ -583,7 +583,7 @@ pub struct ResumeRunRequest {
     /// Name of the run.
     #[prost(string, tag = "1")]
     pub run_id: ::prost::alloc::string::String,
-    /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "2")]
     pub idempotency_key: ::prost::alloc::string::String,
 }
@@ -600,7 +600,7 @@ pub struct StopRunRequest {
     /// Name of the run.
     #[prost(string, tag = "1")]
     pub run_id: ::prost::alloc::string::String,
-    /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "2")]
     pub idempotency_key: ::prost::alloc::string::String,
 }
@@ -626,7 +626,7 @@ pub struct ForkRunRequest {
     /// Changes to its run file, applied in order; at most 256.
     #[prost(message, repeated, tag = "4")]
     pub overrides: ::prost::alloc::vec::Vec<Override>,
-    /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "5")]
     pub idempotency_key: ::prost::alloc::string::String,
 }
@@ -646,7 +646,7 @@ pub struct UpdateRunRequest {
     /// The changes; 1 to 256.
     #[prost(message, repeated, tag = "2")]
     pub overrides: ::prost::alloc::vec::Vec<Override>,
-    /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "3")]
     pub idempotency_key: ::prost::alloc::string::String,
 }

@@ -30,7 +30,7 @@ pub struct JudgeOptions {
     /// Whether the judge is to write about each candidate, if it can.
     #[prost(bool, tag = "4")]
     pub notes: bool,
-    /// Names the call: a repeat within 10 minutes answers as the first did; at most 128 bytes, empty: judged anew.
+    /// Names the call: a repeat within 10 minutes answers as the first did; at most 128 bytes, empty: judged anew. JudgeBatch streams, and judges anew.
     #[prost(string, tag = "5")]
     pub idempotency_key: ::prost::alloc::string::String,
 }

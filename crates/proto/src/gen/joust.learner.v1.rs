@@ -8,7 +8,7 @@ pub struct PutExamplesRequest {
     /// The examples; 1 to 4096.
     #[prost(message, repeated, tag = "2")]
     pub examples: ::prost::alloc::vec::Vec<super::super::common::v1::PreferenceExample>,
-    /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "3")]
     pub idempotency_key: ::prost::alloc::string::String,
 }
@@ -37,7 +37,7 @@ pub struct TrainStepRequest {
     /// Whether the weights are published after the step.
     #[prost(bool, tag = "3")]
     pub publish: bool,
-    /// Names the call: a repeat answers as the first did, and trains nothing twice; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did, and trains nothing twice; 1 to 128 bytes.
     #[prost(string, tag = "4")]
     pub idempotency_key: ::prost::alloc::string::String,
 }
@@ -161,7 +161,7 @@ pub struct SaveCheckpointRequest {
     /// Run to save.
     #[prost(string, tag = "1")]
     pub run_id: ::prost::alloc::string::String,
-    /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "2")]
     pub idempotency_key: ::prost::alloc::string::String,
 }

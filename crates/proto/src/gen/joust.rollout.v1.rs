@@ -39,9 +39,6 @@ pub struct GenerateRequest {
     /// Policy version that must answer, in publishes; absent: the newest.
     #[prost(uint64, optional, tag = "7")]
     pub policy_version: ::core::option::Option<u64>,
-    /// Names the call: a repeat within 10 minutes joins the first; at most 128 bytes, empty: never joined.
-    #[prost(string, tag = "8")]
-    pub idempotency_key: ::prost::alloc::string::String,
 }
 /// One finished answer.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -65,7 +62,7 @@ pub struct LoadModelsRequest {
     /// The weights; fetched from the run's learner unless resident.
     #[prost(message, optional, tag = "2")]
     pub models: ::core::option::Option<super::super::common::v1::ModelSet>,
-    /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "3")]
     pub idempotency_key: ::prost::alloc::string::String,
 }
@@ -123,10 +120,7 @@ pub struct GetStatusResponse {
 /// Asks for an orderly end.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DrainRequest {
-    /// How long work that has begun may go on; absent: the service's setting.
-    #[prost(message, optional, tag = "1")]
-    pub grace: ::core::option::Option<::prost_types::Duration>,
-    /// Names the call: a repeat answers as the first did; 1 to 128 bytes.
+    /// Names the call: a repeat within 10 minutes answers as the first did; 1 to 128 bytes.
     #[prost(string, tag = "2")]
     pub idempotency_key: ::prost::alloc::string::String,
 }

@@ -133,6 +133,7 @@ async fn train(worker: &Worker, server: &Server, served: &Served, generation: u6
         queue: worker.queue.clone(),
         outlet,
         progress: watching.clone(),
+        checkpoints: dir.join("checkpoints"),
         ranks: run.learner.ranks,
         requests: sender,
         by_hand,
@@ -170,6 +171,7 @@ fn tell(worker: &Worker, run: &joust_config::RunFile, generation: u64, progress:
 
 /// Returns the word of a reason.
 fn named(reason: &DropReason) -> String {
+    // A reason without a word of its own is written as it is named in code.
     let value = serde_json::to_value(reason).ok();
     value.as_ref().and_then(|value| value.as_str()).map_or_else(|| format!("{reason:?}"), str::to_owned)
 }

@@ -109,7 +109,6 @@ class Rollouts:
         Raises:
             Error: if the call failed, or the answers of a prompt are missing.
         """
-        key = str(uuid.uuid4())
         request = proto.rollout.GenerateRequest(
             run_id=self._run,
             prompts=[to_prompt(prompt) for prompt in prompts],
@@ -118,12 +117,11 @@ class Rollouts:
             sampling=proto.rollout.Sampling(temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens),
             seed=secrets.randbits(64) if seed is None else seed,
             policy_version=policy_version,
-            idempotency_key=key,
         )
         timeout = self._caller.settings.work_timeout if timeout is None else timeout
         stub = proto.rollout.RolloutServiceStub
         responses = await self._caller.gather(self._worker, lambda c: stub(c).Generate, request, timeout)
-        return gather_answers(request, responses)
+        return gather_answers(request, str(uuid.uuid4()), responses)
 
 
 class Judges:

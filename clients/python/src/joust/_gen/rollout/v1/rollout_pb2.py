@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from joust._gen.common.v1 import rollout_pb2 as joust_dot_common_dot_v1_dot_rollout__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ejoust/rollout/v1/rollout.proto\x12\x10joust.rollout.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1djoust/common/v1/rollout.proto\"y\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x16\n\x0emax_new_tokens\x18\x04 \x01(\rB\x0e\n\x0c_temperatureB\x08\n\x06_top_p\"\x93\x02\n\x0fGenerateRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12(\n\x07prompts\x18\x02 \x03(\x0b\x32\x17.joust.common.v1.Prompt\x12\x17\n\x0fnum_generations\x18\x03 \x01(\r\x12(\n\x07players\x18\x04 \x03(\x0e\x32\x17.joust.common.v1.Player\x12,\n\x08sampling\x18\x05 \x01(\x0b\x32\x1a.joust.rollout.v1.Sampling\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x12\x1b\n\x0epolicy_version\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\x08 \x01(\tB\x11\n\x0f_policy_version\"m\n\x10GenerateResponse\x12\x14\n\x0cprompt_index\x18\x01 \x01(\r\x12\x12\n\nprompt_ids\x18\x02 \x03(\r\x12/\n\ncompletion\x18\x03 \x01(\x0b\x32\x1b.joust.common.v1.Completion\"g\n\x11LoadModelsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12)\n\x06models\x18\x02 \x01(\x0b\x32\x19.joust.common.v1.ModelSet\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"?\n\x12LoadModelsResponse\x12)\n\x06models\x18\x01 \x01(\x0b\x32\x19.joust.common.v1.ModelSet\"\x12\n\x10GetStatusRequest\"l\n\x07RunLoad\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12)\n\x06models\x18\x02 \x01(\x0b\x32\x19.joust.common.v1.ModelSet\x12\x11\n\tsequences\x18\x03 \x01(\r\x12\x13\n\x0bmodel_bytes\x18\x04 \x01(\x04\"\xc8\x01\n\x11GetStatusResponse\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12)\n\x06uptime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04runs\x18\x04 \x03(\x0b\x32\x19.joust.rollout.v1.RunLoad\x12\x14\n\x0c\x62udget_bytes\x18\x05 \x01(\x04\x12\x16\n\x0esampled_tokens\x18\x06 \x01(\x04\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\"Q\n\x0c\x44rainRequest\x12(\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"\"\n\rDrainResponse\x12\x11\n\tsequences\x18\x01 \x01(\r2\xde\x02\n\x0eRolloutService\x12S\n\x08Generate\x12!.joust.rollout.v1.GenerateRequest\x1a\".joust.rollout.v1.GenerateResponse0\x01\x12W\n\nLoadModels\x12#.joust.rollout.v1.LoadModelsRequest\x1a$.joust.rollout.v1.LoadModelsResponse\x12T\n\tGetStatus\x12\".joust.rollout.v1.GetStatusRequest\x1a#.joust.rollout.v1.GetStatusResponse\x12H\n\x05\x44rain\x12\x1e.joust.rollout.v1.DrainRequest\x1a\x1f.joust.rollout.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ejoust/rollout/v1/rollout.proto\x12\x10joust.rollout.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1djoust/common/v1/rollout.proto\"y\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x16\n\x0emax_new_tokens\x18\x04 \x01(\rB\x0e\n\x0c_temperatureB\x08\n\x06_top_p\"\x91\x02\n\x0fGenerateRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12(\n\x07prompts\x18\x02 \x03(\x0b\x32\x17.joust.common.v1.Prompt\x12\x17\n\x0fnum_generations\x18\x03 \x01(\r\x12(\n\x07players\x18\x04 \x03(\x0e\x32\x17.joust.common.v1.Player\x12,\n\x08sampling\x18\x05 \x01(\x0b\x32\x1a.joust.rollout.v1.Sampling\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x12\x1b\n\x0epolicy_version\x18\x07 \x01(\x04H\x00\x88\x01\x01\x42\x11\n\x0f_policy_versionJ\x04\x08\x08\x10\tR\x0fidempotency_key\"m\n\x10GenerateResponse\x12\x14\n\x0cprompt_index\x18\x01 \x01(\r\x12\x12\n\nprompt_ids\x18\x02 \x03(\r\x12/\n\ncompletion\x18\x03 \x01(\x0b\x32\x1b.joust.common.v1.Completion\"g\n\x11LoadModelsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12)\n\x06models\x18\x02 \x01(\x0b\x32\x19.joust.common.v1.ModelSet\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"?\n\x12LoadModelsResponse\x12)\n\x06models\x18\x01 \x01(\x0b\x32\x19.joust.common.v1.ModelSet\"\x12\n\x10GetStatusRequest\"l\n\x07RunLoad\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12)\n\x06models\x18\x02 \x01(\x0b\x32\x19.joust.common.v1.ModelSet\x12\x11\n\tsequences\x18\x03 \x01(\r\x12\x13\n\x0bmodel_bytes\x18\x04 \x01(\x04\"\xc8\x01\n\x11GetStatusResponse\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12)\n\x06uptime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04runs\x18\x04 \x03(\x0b\x32\x19.joust.rollout.v1.RunLoad\x12\x14\n\x0c\x62udget_bytes\x18\x05 \x01(\x04\x12\x16\n\x0esampled_tokens\x18\x06 \x01(\x04\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\"4\n\x0c\x44rainRequest\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\tJ\x04\x08\x01\x10\x02R\x05grace\"\"\n\rDrainResponse\x12\x11\n\tsequences\x18\x01 \x01(\r2\xde\x02\n\x0eRolloutService\x12S\n\x08Generate\x12!.joust.rollout.v1.GenerateRequest\x1a\".joust.rollout.v1.GenerateResponse0\x01\x12W\n\nLoadModels\x12#.joust.rollout.v1.LoadModelsRequest\x1a$.joust.rollout.v1.LoadModelsResponse\x12T\n\tGetStatus\x12\".joust.rollout.v1.GetStatusRequest\x1a#.joust.rollout.v1.GetStatusResponse\x12H\n\x05\x44rain\x12\x1e.joust.rollout.v1.DrainRequest\x1a\x1f.joust.rollout.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,23 +36,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLING']._serialized_start=115
   _globals['_SAMPLING']._serialized_end=236
   _globals['_GENERATEREQUEST']._serialized_start=239
-  _globals['_GENERATEREQUEST']._serialized_end=514
-  _globals['_GENERATERESPONSE']._serialized_start=516
-  _globals['_GENERATERESPONSE']._serialized_end=625
-  _globals['_LOADMODELSREQUEST']._serialized_start=627
-  _globals['_LOADMODELSREQUEST']._serialized_end=730
-  _globals['_LOADMODELSRESPONSE']._serialized_start=732
-  _globals['_LOADMODELSRESPONSE']._serialized_end=795
-  _globals['_GETSTATUSREQUEST']._serialized_start=797
-  _globals['_GETSTATUSREQUEST']._serialized_end=815
-  _globals['_RUNLOAD']._serialized_start=817
-  _globals['_RUNLOAD']._serialized_end=925
-  _globals['_GETSTATUSRESPONSE']._serialized_start=928
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1128
-  _globals['_DRAINREQUEST']._serialized_start=1130
-  _globals['_DRAINREQUEST']._serialized_end=1211
-  _globals['_DRAINRESPONSE']._serialized_start=1213
-  _globals['_DRAINRESPONSE']._serialized_end=1247
-  _globals['_ROLLOUTSERVICE']._serialized_start=1250
-  _globals['_ROLLOUTSERVICE']._serialized_end=1600
+  _globals['_GENERATEREQUEST']._serialized_end=512
+  _globals['_GENERATERESPONSE']._serialized_start=514
+  _globals['_GENERATERESPONSE']._serialized_end=623
+  _globals['_LOADMODELSREQUEST']._serialized_start=625
+  _globals['_LOADMODELSREQUEST']._serialized_end=728
+  _globals['_LOADMODELSRESPONSE']._serialized_start=730
+  _globals['_LOADMODELSRESPONSE']._serialized_end=793
+  _globals['_GETSTATUSREQUEST']._serialized_start=795
+  _globals['_GETSTATUSREQUEST']._serialized_end=813
+  _globals['_RUNLOAD']._serialized_start=815
+  _globals['_RUNLOAD']._serialized_end=923
+  _globals['_GETSTATUSRESPONSE']._serialized_start=926
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1126
+  _globals['_DRAINREQUEST']._serialized_start=1128
+  _globals['_DRAINREQUEST']._serialized_end=1180
+  _globals['_DRAINRESPONSE']._serialized_start=1182
+  _globals['_DRAINRESPONSE']._serialized_end=1216
+  _globals['_ROLLOUTSERVICE']._serialized_start=1219
+  _globals['_ROLLOUTSERVICE']._serialized_end=1569
 # @@protoc_insertion_point(module_scope)

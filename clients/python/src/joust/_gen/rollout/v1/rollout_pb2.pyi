@@ -23,7 +23,7 @@ class Sampling(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., max_new_tokens: _Optional[int] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("run_id", "prompts", "num_generations", "players", "sampling", "seed", "policy_version", "idempotency_key")
+    __slots__ = ("run_id", "prompts", "num_generations", "players", "sampling", "seed", "policy_version")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     NUM_GENERATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -31,7 +31,6 @@ class GenerateRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
-    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     prompts: _containers.RepeatedCompositeFieldContainer[_rollout_pb2.Prompt]
     num_generations: int
@@ -39,8 +38,7 @@ class GenerateRequest(_message.Message):
     sampling: Sampling
     seed: int
     policy_version: int
-    idempotency_key: str
-    def __init__(self, run_id: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[_rollout_pb2.Prompt, _Mapping]]] = ..., num_generations: _Optional[int] = ..., players: _Optional[_Iterable[_Union[_rollout_pb2.Player, str]]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., policy_version: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    def __init__(self, run_id: _Optional[str] = ..., prompts: _Optional[_Iterable[_Union[_rollout_pb2.Prompt, _Mapping]]] = ..., num_generations: _Optional[int] = ..., players: _Optional[_Iterable[_Union[_rollout_pb2.Player, str]]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., seed: _Optional[int] = ..., policy_version: _Optional[int] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("prompt_index", "prompt_ids", "completion")
@@ -103,12 +101,10 @@ class GetStatusResponse(_message.Message):
     def __init__(self, worker: _Optional[str] = ..., version: _Optional[str] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., runs: _Optional[_Iterable[_Union[RunLoad, _Mapping]]] = ..., budget_bytes: _Optional[int] = ..., sampled_tokens: _Optional[int] = ..., draining: _Optional[bool] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
-    __slots__ = ("grace", "idempotency_key")
-    GRACE_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("idempotency_key",)
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
-    grace: _duration_pb2.Duration
     idempotency_key: str
-    def __init__(self, grace: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    def __init__(self, idempotency_key: _Optional[str] = ...) -> None: ...
 
 class DrainResponse(_message.Message):
     __slots__ = ("sequences",)
