@@ -204,8 +204,12 @@ async fn the_memory_is_bounded_in_replies_and_bytes() {
     for key in 0..ROOM_REPLIES + 10 {
         call(&repeats, &service, request(PAUSE, &key.to_string(), "x"), "user").await.expect("served");
     }
-    let expected: usize = repeats.0.lock().entries.values().map(|entry| entry.bytes).sum();
-    assert_eq!((repeats.0.lock().entries.len(), repeats.0.lock().bytes), (ROOM_REPLIES, expected));
+    let (replies, bytes, expected) = {
+        let memory = repeats.0.lock();
+        let expected: usize = memory.entries.values().map(|entry| entry.bytes).sum();
+        (memory.entries.len(), memory.bytes, expected)
+    };
+    assert_eq!((replies, bytes), (ROOM_REPLIES, expected));
     let newest = Call { path: PAUSE.into(), caller: "user".into(), key: (ROOM_REPLIES + 9).to_string() };
     let slot = repeats.0.lock().entries[&newest].slot.clone();
     repeats.weigh(&newest, &slot, ROOM_BYTES);

@@ -21,6 +21,7 @@ max_position_embeddings = 64
 vocab_size = 260
 [data]
 train = "train.jsonl"
+max_length = 64
 eval_fraction = 0
 [learner]
 batch_size = 2
@@ -38,6 +39,7 @@ name = "outputs"
 base = "base"
 [data]
 train = "pairs.jsonl"
+max_length = 64
 eval_fraction = 0
 [learner]
 batch_size = 2
