@@ -26,8 +26,8 @@ pub use deployment::{
 pub use error::{Error, Result};
 pub use explain::{dump, explain};
 pub use offline::{
-    MarginUse, NewModel, OfflineLearner, OfflineOutput, RewardBase, RewardData, RewardFile, RewardLoss, SftData,
-    SftFile, SftModel, TokenizerSpec,
+    DataFormat, LossOn, MarginUse, NewModel, OfflineLearner, OfflineOutput, RewardBase, RewardData, RewardFile,
+    RewardLoss, SftData, SftFile, SftModel, TokenizerSpec,
 };
 pub use reference::reference_markdown;
 pub use resolve::{ConfigFile, Resolved, load, resolve, schema};

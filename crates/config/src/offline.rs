@@ -106,13 +106,28 @@ pub struct SftData {
     #[serde(default = "default_eval_fraction")]
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub eval_fraction: f64,
-    /// Longest sequence, in tokens; what is longer is left out and counted.
+    /// Longest sequence, in tokens; what is longer, or longer than the model's context, is left out and counted.
     #[serde(default = "default_max_length")]
     #[schemars(range(min = 2))]
     pub max_length: u32,
+    /// Which of the assistant's messages are learned in rows with `messages`. Rows with `prompt` and `completion` learn the whole completion, rows with
+    /// `text` all of it, as TRL does.
+    #[serde(default)]
+    pub loss_on: LossOn,
     /// What a bad line does.
     #[serde(default)]
     pub on_error: OnError,
+}
+
+/// Which messages of a conversation are learned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LossOn {
+    /// Each of the assistant, as under TRL's `assistant_only_loss`.
+    #[default]
+    All,
+    /// The last of the assistant.
+    Last,
 }
 
 /// Training a reward model on pairs (Bradley-Terry).
@@ -171,13 +186,36 @@ pub struct RewardData {
     #[serde(default = "default_eval_fraction")]
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub eval_fraction: f64,
-    /// Longest prompt and answer together, in tokens; what is longer is left out and counted.
+    /// Which form the rows have.
+    #[serde(default)]
+    pub format: DataFormat,
+    /// Longest prompt and answer together, in tokens; what is longer, or longer than the model's context, is left out and counted.
     #[serde(default = "default_max_length")]
     #[schemars(range(min = 2))]
     pub max_length: u32,
     /// What a bad line does.
     #[serde(default)]
     pub on_error: OnError,
+}
+
+/// Which form the rows of a file of preferences have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DataFormat {
+    /// TRL's: `prompt`, `chosen` and `rejected`, or the last two alone, as text or messages (UltraFeedback binarized among them); with `loss.attributes`
+    /// `prompt`, `completion` and the attributes.
+    #[default]
+    Trl,
+    /// UltraFeedback: `instruction` and `completions`; the highest `overall_score` against the lowest, their difference as margin.
+    Ultrafeedback,
+    /// Anthropic HH: `chosen` and `rejected` as dialogues of `Human:` and `Assistant:`.
+    Hh,
+    /// HelpSteer: `prompt` and `response`; with `loss.attributes` each row, else neighbouring rows of one prompt by `helpfulness`.
+    Helpsteer,
+    /// OpenAssistant: trees, or their messages; the answers of best and worst rank to each message.
+    Oasst,
+    /// CodeUltraFeedback: `instruction`, `responses` and `annotations`; the highest mean rating against the lowest.
+    CodeUltrafeedback,
 }
 
 /// Terms of the Bradley-Terry loss, in TRL's names.
@@ -229,7 +267,7 @@ impl Default for RewardLoss {
     }
 }
 
-/// What the column `margin` of a pair does; a pair without the column has a margin of 0 to lead by, or of 1 to scale by.
+/// What the column `margin` of a pair does. Where it is read, each row must have a number in it, which may be written as text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MarginUse {
@@ -238,7 +276,7 @@ pub enum MarginUse {
     None,
     /// Chosen must lead by it (Llama 2).
     Subtract,
-    /// It multiplies the pair's loss (HelpSteer2-Preference); pairs with 0 are left out and counted.
+    /// It multiplies the pair's loss (HelpSteer2-Preference); pairs with 0 are left out and counted, a negative one is refused.
     Scale,
     /// No column: chosen must lead by how much further from harm it lies than rejected, in standard deviations from the mean pair (Legend). Needs
     /// `data.safety`.

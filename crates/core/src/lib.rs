@@ -16,7 +16,7 @@ mod shutdown;
 pub use error::{Error, Result};
 pub use ids::{RecordId, RunId};
 pub use model_set::{ModelRef, ModelSet, Player};
-pub use prompt::{Message, Prompt};
+pub use prompt::{Chat, MAX_ROLE_BYTES, Message, MessageError, Prompt, Reply, kind_of};
 pub use records::{
     Answer, Completion, DropReason, Example, ExampleSource, Finish, Judgement, JudgementStatus, JudgementValue,
     Manifest, Outcome, PromptTask, Provenance, Purpose, Rationale, Rollout, SCHEMA, Target, decode, encode,

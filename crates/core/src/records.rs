@@ -273,6 +273,18 @@ pub struct Example {
     pub judge_hash: String,
 }
 
+impl Example {
+    /// Returns how many versions before `version` its answers were sampled; 0 where no version of the policy gave any, which no
+    /// staleness bounds (R5): answers of the reference, of people, of a file.
+    pub fn age(&self, version: u64) -> u64 {
+        let of_policy = |answer: &Answer| {
+            matches!(answer.player, Player::Policy | Player::Mixture | Player::Styled | Player::Revised)
+        };
+        let bounded = self.source == ExampleSource::Online && self.answers.iter().any(of_policy);
+        if bounded { version.saturating_sub(self.policy_version) } else { 0 }
+    }
+}
+
 /// What became of one prompt: its examples, or the counted reason why there are none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {

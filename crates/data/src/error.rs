@@ -57,6 +57,18 @@ pub enum Error {
         /// Rows of the embedding.
         rows: usize,
     },
+    /// An id that ends an answer has no row in the embedding.
+    #[error(
+        "{folder} names the EOS id {id}, the embedding has {rows} rows; correct eos_token_id in config.json and generation_config.json"
+    )]
+    EosEmbedding {
+        /// The model folder.
+        folder: PathBuf,
+        /// The id.
+        id: u32,
+        /// Rows of the embedding.
+        rows: usize,
+    },
     /// The tokenizer refused a text.
     #[error("tokenizer {path}: {reason}")]
     Tokenizer {

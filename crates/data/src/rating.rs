@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use joust_core::Prompt;
-use serde_json::Value;
+use joust_core::{Prompt, Reply};
 
 use crate::{
-    Error, OnError, Result, Skipped,
-    preference::answer,
-    read_rows,
-    rows::{prompt, refuse, shorten},
+    Format, OnError, Result, Skipped,
+    chat::{CHAT_COLUMNS, check_columns, joined, number, prompt, reply},
+    formats::helpsteer_rating,
+    rows::{Problem, Reading, Row},
 };
 
 /// An answer with its ratings.
@@ -17,46 +16,48 @@ use crate::{
 pub struct Rating {
     /// The prompt.
     pub prompt: Prompt,
-    /// Text of the answer.
-    pub completion: String,
+    /// The answer.
+    pub completion: Reply,
     /// One an attribute, in the order that was asked for; NaN where the row has none.
     pub ratings: Vec<f64>,
 }
 
-fn rating(row: &Value, attributes: &[String]) -> std::result::Result<Rating, String> {
-    let column = |name: &str| row.get(name).ok_or_else(|| format!("column {name} is missing"));
-    let (asked, completion) = (prompt(column("prompt")?)?, answer(column("completion")?, "completion")?);
-    let number = |name: &String| match row.get(name) {
-        None | Some(Value::Null) => Ok(f64::NAN),
-        Some(value) => value
-            .as_f64()
-            .ok_or_else(|| format!("{name} is a number or missing, found {}", shorten(&value.to_string()))),
-    };
-    let ratings: Vec<f64> = attributes.iter().map(number).collect::<std::result::Result<_, _>>()?;
+fn answered(row: &Row, format: Format) -> std::result::Result<(Prompt, Reply), Problem> {
+    if format == Format::HelpSteer {
+        let (messages, text) = helpsteer_rating(row)?;
+        return Ok((Prompt::Chat(messages.into()), Reply::Text(text)));
+    }
+    check_columns(row)?;
+    joined(row, prompt(row, "prompt")?, reply(row, "completion")?)
+}
+
+fn rating(row: &Row, attributes: &[String], format: Format) -> std::result::Result<Rating, Problem> {
+    let (prompt, completion) = answered(row, format)?;
+    let rated = |name: &String| row.get(name).map_or(Ok(f64::NAN), |value| number(value, name));
+    let ratings: Vec<f64> = attributes.iter().map(rated).collect::<std::result::Result<_, _>>()?;
     if ratings.iter().all(|rating| rating.is_nan()) {
         return Err(format!("it rates none of {}", attributes.join(", ")));
     }
-    Ok(Rating { prompt: asked, completion, ratings })
+    Ok(Rating { prompt, completion, ratings })
 }
 
-/// Reads rated answers from JSONL or Parquet.
+/// Reads rated answers: `prompt` and `completion`, or of HelpSteer `prompt` and `response`, with a
+/// number in each attribute that is known.
 ///
 /// # Errors
-/// [`Error::Row`] with the line, [`Error::Empty`] if nothing is left.
-pub fn read_ratings(path: &Path, attributes: &[String], on_error: OnError) -> Result<(Vec<Rating>, Skipped)> {
-    let mut skipped = Skipped::new();
-    let mut rated = Vec::new();
-    for (line, row) in read_rows(path, on_error, &mut skipped)? {
-        match rating(&row, attributes) {
-            Ok(rating) => rated.push(rating),
-            Err(problem) => refuse(path, line, problem, (on_error, &mut skipped))?,
-        }
-    }
-    if rated.is_empty() {
-        let expected = "rows with `prompt`, `completion` and an attribute";
-        return Err(Error::Empty { path: path.into(), skipped: skipped.values().sum(), expected });
-    }
-    Ok((rated, skipped))
+/// [`crate::Error::Row`] with the line, [`crate::Error::Empty`] if nothing is left.
+pub fn read_ratings(
+    path: &Path,
+    attributes: &[String],
+    format: Format,
+    on_error: OnError,
+) -> Result<(Vec<Rating>, Skipped)> {
+    let mut reading = Reading::new(path, on_error);
+    let mut columns = [&["prompt", "completion", "response"][..], &CHAT_COLUMNS].concat();
+    columns.extend(attributes.iter().map(String::as_str));
+    let rated = reading.parse(&columns, |row| rating(row, attributes, format))?;
+    let rated = rated.into_iter().map(|(_, rated)| rated).collect();
+    reading.some(rated, "rows with `prompt`, an answer and an attribute")
 }
 
 #[cfg(test)]
@@ -75,12 +76,15 @@ mod tests {
         ];
         std::fs::write(&path, rows.join("\n")).expect("written");
         let attributes = ["helpfulness".to_owned(), "correctness".to_owned()];
-        let (rated, skipped) = read_ratings(&path, &attributes, OnError::Skip).expect("two rows");
+        let (rated, skipped) = read_ratings(&path, &attributes, Format::Trl, OnError::Skip).expect("two rows");
         assert_eq!(rated.len(), 2);
-        assert_eq!((rated[0].completion.as_str(), rated[0].ratings.as_slice()), ("Ho", [4.0, 3.0].as_slice()));
+        assert_eq!(
+            (rated[0].completion.display().as_str(), rated[0].ratings.as_slice()),
+            ("Ho", [4.0, 3.0].as_slice())
+        );
         assert!(rated[1].ratings[0].is_nan() && rated[1].ratings[1] == 1.5);
         assert_eq!(skipped.values().sum::<usize>(), 2, "{skipped:?}");
-        let error = read_ratings(&path, &attributes, OnError::Fail).expect_err("refused").to_string();
+        let error = read_ratings(&path, &attributes, Format::Trl, OnError::Fail).expect_err("refused").to_string();
         assert!(error.contains("it rates none of helpfulness, correctness"), "{error}");
     }
 }

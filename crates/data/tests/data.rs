@@ -1,13 +1,9 @@
 //! Tokenizers and data files against values worked out by hand.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, path::Path};
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use joust_core::{Message, Prompt};
-use joust_data::{
-    Error, OnError, PromptSet, SetOptions, Tokenizer, read_preferences, read_prompts, read_supervised, train_bpe,
-};
-use parquet::arrow::ArrowWriter;
+use joust_data::{Error, OnError, PromptSet, SetOptions, Tokenizer, read_prompts, train_bpe};
 
 fn tokenizer(folder: &Path) -> Tokenizer {
     let texts: Vec<String> = (0..40).map(|i| format!("one day Tom saw {i} boats and a red kite")).collect();
@@ -22,8 +18,7 @@ fn write(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
 }
 
 fn chat(turns: &[(&str, &str)]) -> Prompt {
-    let message = |(role, content): &(&str, &str)| Message { role: (*role).into(), content: (*content).into() };
-    Prompt::Chat(turns.iter().map(message).collect())
+    Prompt::Chat(turns.iter().map(|(role, content)| Message::new(*role, *content)).collect::<Vec<_>>().into())
 }
 
 #[test]
@@ -33,7 +28,8 @@ fn text_goes_through_and_specials_are_stripped() {
     let text = "one day Tom saw a kite, naïve 日本";
     let ids = tokenizer.encode_prompt(&Prompt::Text(text.into())).expect("encoded");
     assert_eq!(tokenizer.decode(&ids).expect("decoded"), text);
-    let answer = tokenizer.encode_completion(" a red kite").expect("encoded");
+    let answer = tokenizer.encode_answer(&Prompt::Text("one day".into()), &" a red kite".into()).expect("encoded");
+    let answer = answer.completion_ids;
     assert_eq!(answer.last(), Some(&2), "EOS ends an answer");
     assert_eq!(tokenizer.decode(&[&[1], answer.as_slice(), &[0]].concat()).expect("decoded"), " a red kite");
     assert_eq!((tokenizer.eos_ids(), tokenizer.pad_id()), (&[2][..], Some(0)));
@@ -46,6 +42,26 @@ fn eos_ids_are_those_of_all_files() {
     write(folder.path(), "generation_config.json", r#"{"eos_token_id": [7, 9]}"#);
     write(folder.path(), "config.json", r#"{"eos_token_id": 9}"#);
     assert_eq!(Tokenizer::open(folder.path()).expect("opened").eos_ids(), [2, 7, 9]);
+}
+
+#[test]
+fn the_learned_end_is_the_tokenizers_own_and_turns_end_where_the_template_ends_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    tokenizer(folder.path());
+    write(folder.path(), "generation_config.json", r#"{"eos_token_id": [0, 9, 2]}"#);
+    assert_eq!(Tokenizer::open(folder.path()).expect("opened").eos_id(), Some(2), "not the lowest");
+    let template = "{% for m in messages %}{{ m.content }}{{ '<s>' if m.role == 'assistant' }}{% endfor %}";
+    write(folder.path(), "chat_template.jinja", template);
+    assert_eq!(Tokenizer::open(folder.path()).expect("opened").eos_ids(), [0, 1, 2, 9], "<s> ends the turn");
+    let config: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.path().join("tokenizer_config.json")).expect("read")).expect("JSON");
+    let mut config = config.as_object().expect("an object").clone();
+    config.shift_remove("eos_token");
+    write(folder.path(), "tokenizer_config.json", &serde_json::Value::Object(config).to_string());
+    assert_eq!(Tokenizer::open(folder.path()).expect("opened").eos_id(), Some(0), "the first that is listed");
+    write(folder.path(), "generation_config.json", r#"{"eos_token_id": 5000}"#);
+    let error = Tokenizer::open(folder.path()).expect("opened").check_embedding(1000).expect_err("refused");
+    assert!(matches!(error, Error::EosEmbedding { id: 5000, rows: 1000, .. }), "{error}");
 }
 
 #[test]
@@ -86,52 +102,6 @@ fn prompts_come_from_all_columns_and_bad_lines_have_numbers() {
     assert!(matches!(read_prompts(&bad, OnError::Fail), Err(Error::Row { line: 3, .. })));
     let (prompts, skipped) = read_prompts(&bad, OnError::Skip).expect("read");
     assert_eq!((prompts.len(), skipped.values().sum::<usize>()), (1, 2));
-}
-
-#[test]
-fn parquet_reads_like_jsonl() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("prompts.parquet");
-    let column: ArrayRef = Arc::new(StringArray::from(vec!["one", "two"]));
-    let batch = RecordBatch::try_from_iter([("prompt", column)]).expect("a batch");
-    let file = fs::File::create(&path).expect("a file");
-    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
-    writer.write(&batch).expect("written");
-    writer.close().expect("closed");
-    let (prompts, _) = read_prompts(&path, OnError::Fail).expect("read");
-    assert_eq!(prompts, [(0, Prompt::Text("one".into())), (1, Prompt::Text("two".into()))]);
-    let broken = write(folder.path(), "broken.parquet", "PAR1 no");
-    assert!(matches!(read_prompts(&broken, OnError::Fail), Err(Error::Format { format: "Parquet", .. })));
-}
-
-#[test]
-fn preferences_find_the_prompt_that_answers_share() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let lines = [
-        r#"{"prompt": "Q", "chosen": " yes", "rejected": " no", "margin": 2}"#,
-        r#"{"chosen": "Q: hi A: good day", "rejected": "Q: hi A: bad day"}"#,
-        r#"{"chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]}"#,
-    ];
-    let path = write(folder.path(), "pairs.jsonl", &lines.join("\n"));
-    let (pairs, _) = read_preferences(&path, OnError::Fail).expect("read");
-    assert_eq!(pairs[0].margin, Some(2.0));
-    assert_eq!((&pairs[1].prompt, pairs[1].chosen.as_str()), (&Prompt::Text("Q: hi A:".into()), " good day"));
-    assert_eq!((&pairs[2].prompt, pairs[2].rejected.as_str()), (&chat(&[("user", "q")]), "b"));
-}
-
-#[test]
-fn supervised_rows_learn_the_last_answer_only() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let lines = [
-        r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]}"#,
-        r#"{"prompt": "p", "completion": " bad", "label": false}"#,
-        r#"{"text": "plain"}"#,
-    ];
-    let path = write(folder.path(), "sft.jsonl", &lines.join("\n"));
-    let (examples, skipped) = read_supervised(&path, OnError::Fail).expect("read");
-    assert_eq!(examples[0].completion, "d");
-    assert_eq!(examples[0].prompt, Some(chat(&[("user", "a"), ("assistant", "b"), ("user", "c")])));
-    assert_eq!((examples.len(), examples[1].prompt.is_none(), skipped.len()), (2, true, 1));
 }
 
 #[test]

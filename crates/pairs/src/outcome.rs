@@ -176,16 +176,15 @@ fn rationale(judged: &Judged<'_>, chosen: usize, rejected: usize) -> Option<Rati
     let [first, second] = [chosen, rejected].map(|i| &judged.rollout.completions[i].text);
     let prompt = match &judged.rollout.task.prompt {
         Prompt::Text(text) => Prompt::Text(format!("{text}{first}\n\n{text}{second}\n\n{question}")),
-        Prompt::Chat(messages) => {
+        Prompt::Chat(chat) => {
             let asked = format!("First answer:\n{first}\n\nSecond answer:\n{second}\n\n{question}");
-            let asked = Message { role: "user".to_owned(), content: asked };
             // Two messages of one role in a row are refused by many templates.
-            let mut messages = messages.clone();
-            match messages.last_mut().filter(|last| last.role == "user") {
-                Some(last) => last.content = format!("{}\n\n{}", last.content, asked.content),
-                None => messages.push(asked),
+            let mut chat = chat.clone();
+            match chat.messages.last_mut().filter(|last| last.role() == "user") {
+                Some(last) => *last = last.clone().followed_by(&format!("\n\n{asked}")),
+                None => chat.messages.push(Message::new("user", asked)),
             }
-            Prompt::Chat(messages)
+            Prompt::Chat(chat)
         }
     };
     Some(Rationale { prompt, text: format!(" The first {better}. The second {worse}.") })

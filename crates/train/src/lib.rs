@@ -44,5 +44,5 @@ pub use ranks::Ranks;
 pub use reason::{Encode, Reasons};
 pub use reward::{RatedSequence, RewardLoss, RewardPair, rating_step, reward_step};
 pub use schedule::{Schedule, ScheduleKind};
-pub use sft::{perplexity_parts, sft_step};
+pub use sft::{SftSequence, masked_nll, masked_sft_step, perplexity_parts, sft_step};
 pub use trainer::{Foreign, Known, Objective, Prepared, StepMetrics, Trainer};

@@ -132,7 +132,7 @@ async fn learner(folder: &Path, files: &certs::Files, run: &RunId) -> (LearnerSe
         queue: open_memory(Settings::default()).expect("a queue"),
         outlet: Arc::new(outlet),
         progress: watch::channel(None).1,
-        checkpoints: folder.path().join("checkpoints"),
+        checkpoints: folder.join("checkpoints"),
         ranks: 1,
         requests: tokio::sync::mpsc::channel(1).0,
         by_hand: false,

@@ -7,10 +7,10 @@ use std::{collections::BTreeMap, fs, process::ExitCode};
 
 use anyhow::{Context, ensure};
 use joust_core::{
-    Message, Prompt,
+    Prompt,
     rng::{Stream, permutation},
 };
-use joust_data::{OnError, Preference, read_preferences};
+use joust_data::{OnError, Preference, PreferenceOptions, read_preferences};
 use serde_json::{Value, json};
 
 use crate::args::FewShotArgs;
@@ -23,7 +23,7 @@ pub fn run(args: &FewShotArgs) -> anyhow::Result<ExitCode> {
     let (pairs, out, shots) = (args.pairs.display(), args.out.display(), args.shots as usize);
     ensure!(!args.out.exists(), "{out} exists; remove it or write another --out");
     ensure!(shots > 0, "--shots is 0; show at least one pair");
-    let (preferences, _) = read_preferences(&args.pairs, OnError::Fail)?;
+    let (preferences, _) = read_preferences(&args.pairs, &PreferenceOptions::new(OnError::Fail))?;
     let mut users: BTreeMap<&str, Vec<&Preference>> = BTreeMap::new();
     for preference in &preferences {
         let user = preference.user.as_deref();
@@ -55,17 +55,28 @@ pub fn run(args: &FewShotArgs) -> anyhow::Result<ExitCode> {
 
 /// Joins the shown pairs with the prompt, in the columns that `sft`, `train-reward` and `run` read.
 fn row(own: &Preference, shown: &[&Preference]) -> Value {
-    json!({
-        "user": own.user, "prompt": before(&own.prompt, &show(shown)), "chosen": own.chosen, "rejected": own.rejected,
-        "completion": own.chosen,
-    })
+    let mut row = json!({ "user": own.user, "chosen": own.chosen, "rejected": own.rejected, "completion": own.chosen });
+    match before(&own.prompt, &show(shown)) {
+        Prompt::Text(text) => row["prompt"] = text.into(),
+        Prompt::Chat(chat) => {
+            row["prompt"] = json!(chat.messages);
+            let columns = [("tools", chat.tools), ("documents", chat.documents)];
+            let kwargs = ("chat_template_kwargs", chat.chat_template_kwargs.map(Value::Object));
+            for (name, value) in columns.into_iter().chain([kwargs]) {
+                if let Some(value) = value {
+                    row[name] = value;
+                }
+            }
+        }
+    }
+    row
 }
 
 /// Writes pairs as a reader would show them.
 fn show(pairs: &[&Preference]) -> String {
     let text = |pair: &&Preference| {
-        let (asked, chosen, rejected) = (pair.prompt.display(), pair.chosen.trim(), pair.rejected.trim());
-        format!("Asked: {asked}\nPreferred: {chosen}\nNot preferred: {rejected}\n\n")
+        let (asked, chosen, rejected) = (pair.prompt.display(), pair.chosen.display(), pair.rejected.display());
+        format!("Asked: {asked}\nPreferred: {}\nNot preferred: {}\n\n", chosen.trim(), rejected.trim())
     };
     pairs.iter().map(text).collect()
 }
@@ -74,28 +85,27 @@ fn show(pairs: &[&Preference]) -> String {
 fn before(prompt: &Prompt, text: &str) -> Prompt {
     match prompt {
         Prompt::Text(prompt) => Prompt::Text(format!("{text}{prompt}")),
-        Prompt::Chat(messages) => {
-            let system = messages.first().filter(|message| message.role == "system");
-            let content = format!("{text}{}", system.map_or("", |message| message.content.as_str()));
-            let first = Message { role: "system".into(), content: content.trim_end().to_owned() };
-            let rest = messages.iter().skip(usize::from(system.is_some())).cloned();
-            Prompt::Chat(std::iter::once(first).chain(rest).collect())
+        Prompt::Chat(chat) => {
+            let has_system = chat.messages.first().is_some_and(|first| first.role() == "system");
+            Prompt::Chat(chat.instructed(if has_system { text } else { text.trim_end() }, ""))
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use joust_core::Message;
+
     use super::*;
 
     #[test]
     fn a_conversation_is_told_by_its_system() {
-        let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        let message = |role: &str, content: &str| Message::new(role, content);
         let with = [message("system", "Be kind."), message("user", "Hi")];
-        let told = before(&Prompt::Chat(with.to_vec()), "Asked: x\n\n");
+        let told = before(&Prompt::Chat(with.to_vec().into()), "Asked: x\n\n");
         let expected = vec![message("system", "Asked: x\n\nBe kind."), message("user", "Hi")];
-        assert_eq!(told, Prompt::Chat(expected));
-        let told = before(&Prompt::Chat(with[1..].to_vec()), "Asked: x\n\n");
-        assert_eq!(told, Prompt::Chat(vec![message("system", "Asked: x"), message("user", "Hi")]));
+        assert_eq!(told, Prompt::Chat(expected.into()));
+        let told = before(&Prompt::Chat(with[1..].to_vec().into()), "Asked: x\n\n");
+        assert_eq!(told, Prompt::Chat(vec![message("system", "Asked: x"), message("user", "Hi")].into()));
     }
 }

@@ -105,7 +105,8 @@ impl LearnedModel {
     }
 
     fn pairs(&self, lessons: &[Lesson]) -> anyhow::Result<Vec<RewardPair>> {
-        let encode = |lesson: &Lesson, answer: &str| self.texts.tokenizer.encode_answered(&lesson.prompt, answer);
+        let encode =
+            |lesson: &Lesson, answer: &str| self.texts.tokenizer.encode_answered(&lesson.prompt, &answer.into());
         let mut pairs = Vec::with_capacity(lessons.len());
         for lesson in lessons {
             let (chosen, rejected) = (encode(lesson, &lesson.chosen)?, encode(lesson, &lesson.rejected)?);

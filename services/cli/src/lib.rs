@@ -90,7 +90,8 @@ fn explained(error: &anyhow::Error) -> String {
 async fn end_clean() {
     run::wait_for_signal().await;
     joust_core::scratch::remove_all();
-    std::process::exit(INTERRUPTED);
+    // Without libtorch's own end, which its threads at work would not survive.
+    signal_hook::low_level::exit(INTERRUPTED);
 }
 
 fn dispatch(args: Args) -> anyhow::Result<ExitCode> {

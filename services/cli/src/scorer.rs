@@ -125,7 +125,8 @@ impl Texts {
     /// Scores what fits the limit.
     pub(crate) fn score(&self, model: &Llama, texts: &[(Prompt, String)]) -> Result<Vec<Option<f64>>, String> {
         let _no_grad = tch::no_grad_guard();
-        let encode = |(prompt, answer): &(Prompt, String)| self.tokenizer.encode_answered(prompt, answer);
+        let encode =
+            |(prompt, answer): &(Prompt, String)| self.tokenizer.encode_answered(prompt, &answer.as_str().into());
         let sequences: Vec<Vec<u32>> = texts.iter().map(encode).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
         let mut scores = vec![None; sequences.len()];
         let usable: Vec<usize> = (0..sequences.len()).filter(|i| self.fits(&sequences[*i])).collect();

@@ -3,22 +3,27 @@
 use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Context, bail, ensure};
-use joust_config::{NewModel, SftFile, run::OnError as ConfigOnError};
+use joust_config::{LossOn as ConfigLossOn, NewModel, SftFile, run::OnError as ConfigOnError};
 use joust_core::{
     rng::{Stream, permutation},
     scratch::{Scratch, check_target},
 };
-use joust_data::{OnError, Supervised, Tokenizer, read_supervised, read_texts, split_by, train_bpe};
+use joust_data::{LossOn, OnError, Supervised, Tokenizer, read_supervised, read_texts, split_by, train_bpe};
 use joust_model::{Device, Head, ModelConfig, Weights, publish_folder};
-use joust_train::{Master, perplexity_parts, sft_step};
+use joust_train::{Master, SftSequence, masked_nll, masked_sft_step};
 use serde_json::{Value, json};
 
 use crate::{args::TrainArgs, device, model, optim};
 
-/// A prompt and an answer as ids.
-struct Pair {
-    prompt: Vec<u32>,
-    completion: Vec<u32>,
+/// An example as ids.
+struct Sample {
+    ids: Vec<u32>,
+    /// Which ids are learned; the first never is.
+    learned: Vec<bool>,
+    /// Where the first that is learned stands.
+    start: usize,
+    /// What comes before the answer, by which examples are held out.
+    asked: String,
 }
 
 /// What is trained, and the folder with its tokenizer files.
@@ -45,8 +50,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     }
     let work = Scratch::anywhere().context("failed to make a temporary folder")?;
     let start = start(&file, &examples, work.path())?;
-    let pairs = tokenize(&start.tokenizer, &examples, file.data.max_length as usize)?;
-    let (train, held) = split_by(pairs, |pair| format!("{:?}", pair.prompt), file.data.eval_fraction, file.seed)?;
+    let samples = tokenize(&file, &start, &examples)?;
+    let (train, held) = split_by(samples, |sample| sample.asked.clone(), file.data.eval_fraction, file.seed)?;
     let master = train_loop(&file, &start, &train, &held)?;
     let config = start.config.with_dtype(model::dtype(file.model.dtype));
     publish_folder(out, &start.tokenizer_folder, &config, &master.weights)?;
@@ -95,84 +100,167 @@ fn new_config(new: &NewModel, vocab: usize) -> Value {
     })
 }
 
-fn tokenize(tokenizer: &Tokenizer, examples: &[Supervised], max_length: usize) -> anyhow::Result<Vec<Pair>> {
-    let mut pairs = Vec::with_capacity(examples.len());
-    let mut long = 0;
+/// Encodes what fits `data.max_length` and the model's context.
+fn tokenize(file: &SftFile, start: &Start, examples: &[Supervised]) -> anyhow::Result<Vec<Sample>> {
+    let loss_on = match file.data.loss_on {
+        ConfigLossOn::All => LossOn::All,
+        ConfigLossOn::Last => LossOn::Last,
+    };
+    let mut fits = Fits::new(file.data.max_length, start.config.max_position_embeddings);
+    let mut samples = Vec::with_capacity(examples.len());
     for example in examples {
-        let mut completion = tokenizer.encode_completion(&example.completion)?;
-        let prompt = match &example.prompt {
-            Some(prompt) => tokenizer.encode_prompt(prompt)?,
-            // Plain text: its first token stands in as the prompt, all others are learned.
-            None => completion.drain(..1).collect(),
+        let sequence = start.tokenizer.encode_supervised(example, loss_on)?;
+        let Some(first) = sequence.learned.iter().position(|learned| *learned) else {
+            fits.empty += 1;
+            continue;
         };
-        if prompt.len() + completion.len() > max_length || prompt.is_empty() || completion.is_empty() {
-            long += 1;
-        } else {
-            pairs.push(Pair { prompt, completion });
+        if fits.check(sequence.ids.len()) {
+            samples.push(Sample { start: first, ids: sequence.ids, learned: sequence.learned, asked: example.asked() });
         }
     }
-    if long > 0 {
-        eprintln!("left out {long} examples that are empty or longer than data.max_length = {max_length} tokens");
-    }
-    ensure!(!pairs.is_empty(), "no example fits data.max_length = {max_length} tokens; raise it");
-    Ok(pairs)
+    fits.report("examples");
+    report_eos(&start.tokenizer);
+    ensure!(!samples.is_empty(), fits.none("example"));
+    Ok(samples)
 }
 
-fn train_loop(file: &SftFile, start: &Start, train: &[Pair], held: &[Pair]) -> anyhow::Result<Master> {
+/// Counts sequences that do not fit.
+pub(crate) struct Fits {
+    max_length: usize,
+    context: usize,
+    long: usize,
+    beyond: usize,
+    empty: usize,
+}
+
+impl Fits {
+    /// Takes `data.max_length` and the model's context, in tokens.
+    pub(crate) fn new(max_length: u32, context: i64) -> Self {
+        let context = usize::try_from(context).unwrap_or_default();
+        Self { max_length: max_length as usize, context, long: 0, beyond: 0, empty: 0 }
+    }
+
+    /// Returns whether a sequence of so many tokens fits, and counts it if it does not.
+    pub(crate) fn check(&mut self, tokens: usize) -> bool {
+        match tokens {
+            0 => self.empty += 1,
+            tokens if tokens > self.max_length => self.long += 1,
+            tokens if tokens > self.context => self.beyond += 1,
+            _ => return true,
+        }
+        false
+    }
+
+    /// Says that nothing fits.
+    pub(crate) fn none(&self, what: &str) -> String {
+        let Self { max_length, context, .. } = self;
+        match max_length <= context {
+            true => format!("no {what} fits data.max_length = {max_length} tokens; raise it"),
+            false => format!("no {what} fits the model's context of {context} tokens; shorten the rows"),
+        }
+    }
+
+    /// Prints what was left out.
+    pub(crate) fn report(&self, what: &str) {
+        let Self { max_length, context, .. } = self;
+        if self.empty > 0 {
+            eprintln!("left out {} {what} without a token to learn", self.empty);
+        }
+        if self.long > 0 {
+            eprintln!("left out {} {what} longer than data.max_length = {max_length} tokens", self.long);
+        }
+        if self.beyond > 0 {
+            eprintln!("left out {} {what} longer than the model's context of {context} tokens", self.beyond);
+        }
+    }
+}
+
+/// Says that texts have no end, where the model's files name none.
+pub(crate) fn report_eos(tokenizer: &Tokenizer) {
+    if tokenizer.eos_id().is_none() {
+        eprintln!("no file of the model names an EOS token: answers of text are trained without an end");
+    }
+}
+
+fn train_loop(file: &SftFile, start: &Start, train: &[Sample], held: &[Sample]) -> anyhow::Result<Master> {
     let batch_size = (file.learner.batch_size as usize).min(train.len());
-    let per_epoch = (train.len() / batch_size) as u64;
+    let per_epoch = train.len().div_ceil(batch_size) as u64;
     let steps = file.learner.optim.steps.unwrap_or(per_epoch * u64::from(file.learner.epochs)).max(1);
+    eprintln!("rows={} batch_size={batch_size} steps_per_epoch={per_epoch} steps={steps}", train.len());
     let config = start.config.clone().with_dtype(joust_model::Dtype::Float32);
     let settings = optim::settings(file.learner.learning_rate, &file.learner.optim, steps);
     let mut master = Master::new(&config, &start.weights, settings);
-    let device = device::chosen();
+    let (device, micro) = (device::chosen(), file.learner.micro_batch as usize);
     let began = std::time::Instant::now();
-    let mut order = Vec::new();
+    let mut batches = Vec::new();
     for step in 0..steps {
         if step % per_epoch == 0 {
-            order = epoch_order(train, file.seed, step / per_epoch, batch_size);
+            batches = epoch_batches(train, file.seed, step / per_epoch, batch_size);
         }
-        let at = (step % per_epoch) as usize * batch_size;
-        let batch: Vec<(&[u32], &[u32])> = order[at..at + batch_size].iter().map(|i| view(&train[*i])).collect();
-        let (loss, update) = sft_step(&mut master, &batch, file.learner.micro_batch as usize, &device)?;
+        let batch: Vec<SftSequence<'_>> =
+            batches[(step % per_epoch) as usize].iter().map(|i| view(&train[*i])).collect();
+        let (loss, update) = masked_sft_step(&mut master, &batch, micro, &device)?;
         if (step + 1) % 50 == 0 || step + 1 == steps {
             let seconds = began.elapsed().as_secs_f64();
             eprintln!("step={}/{steps} loss={loss:.4} lr={:.2e} seconds={seconds:.0}", step + 1, update.learning_rate);
         }
     }
     if !held.is_empty() {
-        let perplexity = perplexity(&master, held, file.learner.micro_batch as usize, &device)?;
+        let perplexity = perplexity(&master, held, micro, &device)?;
         eprintln!("held_out={} perplexity={perplexity:.3}", held.len());
     }
     Ok(master)
 }
 
-/// Shuffles an epoch, then sorts within stretches of some batches by length, so that little padding is computed.
-fn epoch_order(train: &[Pair], seed: u64, epoch: u64, batch_size: usize) -> Vec<usize> {
+/// Shuffles an epoch into batches, which together hold each row once; within stretches of some batches rows are sorted by length, so that little padding
+/// is computed.
+fn epoch_batches(train: &[Sample], seed: u64, epoch: u64, batch_size: usize) -> Vec<Vec<usize>> {
     let shuffled = permutation(train.len(), seed, Stream::Shuffle, epoch);
     let mut batches: Vec<Vec<usize>> = Vec::new();
     for stretch in shuffled.chunks(batch_size * 16) {
         let mut stretch = stretch.to_vec();
-        stretch.sort_by_key(|i| train[*i].prompt.len() + train[*i].completion.len());
+        stretch.sort_by_key(|i| train[*i].ids.len());
         batches.extend(stretch.chunks(batch_size).map(<[usize]>::to_vec));
     }
-    let whole: Vec<Vec<usize>> = batches.into_iter().filter(|batch| batch.len() == batch_size).collect();
-    permutation(whole.len(), seed, Stream::Init, epoch).into_iter().flat_map(|i| whole[i].clone()).collect()
+    permutation(batches.len(), seed, Stream::Init, epoch).into_iter().map(|i| std::mem::take(&mut batches[i])).collect()
 }
 
-fn view(pair: &Pair) -> (&[u32], &[u32]) {
-    (&pair.prompt, &pair.completion)
+fn view(sample: &Sample) -> SftSequence<'_> {
+    SftSequence {
+        prompt_ids: &sample.ids[..sample.start],
+        completion_ids: &sample.ids[sample.start..],
+        learned: &sample.learned[sample.start..],
+    }
 }
 
-fn perplexity(master: &Master, held: &[Pair], micro: usize, device: &Device) -> anyhow::Result<f64> {
+fn perplexity(master: &Master, held: &[Sample], micro: usize, device: &Device) -> anyhow::Result<f64> {
     let _no_grad = tch::no_grad_guard();
     let model = master.model()?;
     let (mut nll, mut tokens) = (0.0, 0);
     for part in held.chunks(micro.max(1)) {
-        for (value, count) in perplexity_parts(&model, &part.iter().map(view).collect::<Vec<_>>(), device) {
-            nll += value;
-            tokens += count;
-        }
+        let (value, count) = masked_nll(&model, &part.iter().map(view).collect::<Vec<_>>(), device);
+        nll += value;
+        tokens += count;
     }
     Ok((nll / tokens as f64).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_an_epoch_hold_each_row_once() {
+        let sample = |i: usize| Sample { ids: vec![0; i % 7 + 2], learned: Vec::new(), start: 1, asked: String::new() };
+        let train: Vec<Sample> = (0..53).map(sample).collect();
+        for (epoch, size) in [(0, 4), (1, 4), (0, 1), (0, 53), (0, 7)] {
+            let batches = epoch_batches(&train, 3, epoch, size);
+            assert_eq!(batches.len(), 53usize.div_ceil(size));
+            assert!(batches.iter().all(|batch| (1..=size).contains(&batch.len())));
+            let mut rows = batches.concat();
+            rows.sort_unstable();
+            assert_eq!(rows, (0..53).collect::<Vec<_>>());
+        }
+        assert_ne!(epoch_batches(&train, 3, 0, 4), epoch_batches(&train, 3, 1, 4));
+    }
 }

@@ -11,6 +11,9 @@ pub enum Error {
     /// The queue failed.
     #[error("failed to put prompts: {0}")]
     Queue(#[from] joust_queue::Error),
+    /// A given example cannot be made an outcome.
+    #[error("failed to read a given example of data.pairs: {0}")]
+    Given(String),
     /// A file cannot be read or written.
     #[error("cannot {action} {path}: {source}")]
     Io {

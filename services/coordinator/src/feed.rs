@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
-use joust_core::{Progress, PromptTask, Release, RunId, Shutdown, encode};
+use joust_core::{Outcome, Progress, PromptTask, Release, RunId, Shutdown, encode};
 use joust_queue::{Item, Queue, Topic};
 use joust_telemetry::{Work, instruments};
 use tokio::sync::watch;
@@ -25,6 +25,14 @@ pub struct Feed {
 pub trait PromptSource: Send + Sync {
     /// Returns the task at this position.
     fn task(&self, position: u64) -> PromptTask;
+
+    /// Returns the outcome that is given for this position, which then has no prompt to answer.
+    ///
+    /// # Errors
+    /// A given example that cannot be read.
+    fn given(&self, _position: u64) -> anyhow::Result<Option<Outcome>> {
+        Ok(None)
+    }
 }
 
 /// What feeding a run works with.
@@ -65,13 +73,26 @@ pub async fn feed(config: Feed, mut deps: FeedDeps, shutdown: Shutdown) -> Resul
     }
 }
 
-/// Puts the prompts at these positions, each at the root of a trace.
+/// Puts what stands at these positions: prompts, each at the root of a trace, and given outcomes where the learner takes them.
 async fn put(run: &RunId, deps: &FeedDeps, positions: Range<u64>) -> Result<()> {
-    let works: Vec<Work> = positions.clone().map(|position| Work::prompt(run.as_str(), position)).collect();
-    let tasks = positions.map(|position| deps.prompts.task(position));
-    let items = tasks.zip(&works).map(|(task, work)| item(&task, work)).collect();
-    let report = deps.queue.put_when_room(&Topic::prompts(run), items, ROOM).await?;
-    instruments::prompts_put(run.as_str(), report.added);
+    let (mut prompts, mut outcomes) = (Vec::new(), Vec::new());
+    for position in positions {
+        let given = deps.prompts.given(position).map_err(|error| crate::Error::Given(format!("{error:#}")))?;
+        match given {
+            Some(outcome) => outcomes.push(Item { id: outcome.id, body: encode(&outcome), trace: None }),
+            None => prompts.push(item(&deps.prompts.task(position), &Work::prompt(run.as_str(), position))),
+        }
+    }
+    for (topic, items) in [(Topic::pairs(run), outcomes), (Topic::prompts(run), prompts)] {
+        if items.is_empty() {
+            continue;
+        }
+        let is_prompts = topic == Topic::prompts(run);
+        let report = deps.queue.put_when_room(&topic, items, ROOM).await?;
+        if is_prompts {
+            instruments::prompts_put(run.as_str(), report.added);
+        }
+    }
     Ok(())
 }
 

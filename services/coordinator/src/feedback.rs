@@ -1,28 +1,29 @@
 //! Preferences of people: checked, encoded as the run's policy reads them, and put where its learner finds them.
 
 use joust_config::run::{LossSpec, Reads};
-use joust_core::{Answer, Example, ExampleSource, Finish, Outcome, Player, Prompt, RecordId, RunId, Target, encode};
-use joust_data::Tokenizer;
+use joust_core::{Example, ExampleSource, Message, Outcome, Prompt, RecordId, Reply, RunId, Target, encode};
+use joust_data::AnsweredPair;
 use joust_proto::{
     Error, Failure, Reason,
     coordinator::v1 as wire,
-    limits::MAX_ITEMS,
+    limits::{MAX_ANSWERS, MAX_ITEMS},
     parse::{list, name, optional_name, required, text},
 };
 use joust_queue::{Item, Queue, Topic};
 
 use crate::{
     cluster::Run,
+    given::answer,
     prompts,
     records::unreachable,
     service::{broken, resolved},
     submit::refused,
 };
 
-/// A preference between two different texts.
+/// A preference between two different answers.
 struct Preference {
     prompt: Prompt,
-    answers: [String; 2],
+    answers: [Reply; 2],
     /// The better answer; `None` where neither is.
     better: Option<usize>,
     author: String,
@@ -37,13 +38,28 @@ impl TryFrom<wire::Feedback> for Preference {
             Ok(wire::Preference::Tie) => None,
             _ => return Err(Error::value("preference", said.preference, "first, second or tie")),
         };
-        let answers = [text("first", said.first)?, text("second", said.second)?];
+        let answers =
+            [reply("first", said.first, said.first_messages)?, reply("second", said.second, said.second_messages)?];
         if better.is_some() && answers[0] == answers[1] {
-            return Err(Error::value("second", "the text of first", "another answer, or preference tie"));
+            return Err(Error::value("second", "the answer of first", "another answer, or preference tie"));
         }
         let author = optional_name("author", said.author)?;
         Ok(Self { prompt: required("prompt", said.prompt)?, answers, better, author })
     }
+}
+
+/// Parses an answer: a text, or messages of which the assistant's is the last.
+fn reply(field: &str, said: String, messages: Vec<joust_proto::common::v1::Message>) -> Result<Reply, Error> {
+    let said = text(field, said)?;
+    if messages.is_empty() {
+        return Ok(Reply::Text(said));
+    }
+    let field = format!("{field}_messages");
+    let messages: Vec<Message> = list(&field, messages, 1..=MAX_ANSWERS)?;
+    if !said.is_empty() || messages.last().is_none_or(|last| last.role() != "assistant") {
+        return Err(Error::value(field, "other messages", "the assistant's message last, and no text beside them"));
+    }
+    Ok(Reply::Messages(messages))
 }
 
 /// What came of a call: examples that wait for the learner, and preferences that gave none.
@@ -75,9 +91,10 @@ pub(crate) fn taken(run: &Run, request: wire::SubmitFeedbackRequest) -> Result<T
             continue;
         };
         let field = format!("feedback[{index}]");
-        let prompt_ids = tokenizer.encode_prompt(&preference.prompt).map_err(|error| refused(&field, &error))?;
-        let answers = [better, 1 - better].map(|which| answer(&tokenizer, &preference.answers[which]));
-        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| refused(&field, &error))?;
+        let [chosen, rejected] = [better, 1 - better].map(|which| &preference.answers[which]);
+        let pair = tokenizer.encode_pair(&preference.prompt, chosen, rejected);
+        let AnsweredPair { prompt_ids, chosen_ids, rejected_ids } = pair.map_err(|error| refused(&field, &error))?;
+        let answers = vec![answer(&tokenizer, chosen_ids), answer(&tokenizer, rejected_ids)];
         if let Some(empty) = answers.iter().position(|answer| answer.token_ids.is_empty()) {
             let which = ["first", "second"][[better, 1 - better][empty]];
             return Err(Error::value(format!("{field}.{which}"), "a text without a token", "an answer").into());
@@ -110,25 +127,18 @@ pub(crate) fn taken(run: &Run, request: wire::SubmitFeedbackRequest) -> Result<T
 fn id_of(run: &RunId, key: &str, (index, said): (usize, &Preference)) -> RecordId {
     let (index, prompt) = ((index as u64).to_le_bytes(), encode(&said.prompt));
     let better = [said.better.unwrap_or_default() as u8];
-    let [first, second] = [0, 1].map(|which: usize| said.answers[which].as_bytes());
+    let [first, second] = [0, 1].map(|which: usize| encode(&said.answers[which]));
     RecordId::derive(&[
         b"feedback",
         run.as_str().as_bytes(),
         key.as_bytes(),
         &index,
         &prompt,
-        first,
-        second,
+        &first,
+        &second,
         &better,
         said.author.as_bytes(),
     ])
-}
-
-/// Encodes an answer of nobody's policy: no log-probs are known.
-fn answer(tokenizer: &Tokenizer, text: &str) -> joust_data::Result<Answer> {
-    let token_ids = tokenizer.encode_completion(text)?;
-    let finish = if tokenizer.eos_id().is_some() { Finish::Eos } else { Finish::Length };
-    Ok(Answer { player: Player::Policy, token_ids, behavior_logprobs: Vec::new(), finish, score: None })
 }
 
 impl Taken {

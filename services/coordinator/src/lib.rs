@@ -12,6 +12,7 @@ mod events;
 mod feed;
 mod feedback;
 mod fork;
+mod given;
 pub mod prompts;
 mod records;
 mod roots;

@@ -17,7 +17,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     Feed, FeedDeps, Result, Told, What,
-    added::{Added, WithAdded},
+    added::Added,
     cluster::{Cluster, Event, NewSettings, Run, RunState},
     events::EventLog,
     feed, prompts,
@@ -279,10 +279,10 @@ async fn feeding(
             let set = tokio::task::spawn_blocking(move || {
                 let run = resolved(&toml)?.run;
                 let (tokenizer, context) = prompts::of_policy(&run.policy.model)?;
-                prompts::read(&run, &prompts::Reader { tokenizer: &tokenizer, context })
+                let reader = prompts::Reader { tokenizer: &tokenizer, context };
+                anyhow::Ok(prompts::read(&run, &reader)?.stream(&run))
             });
-            let stream = prompts::PromptStream::new(run.id.clone(), set.await??);
-            let prompts = Arc::new(WithAdded { stream, added: added.clone() });
+            let prompts = set.await??.with_added(added.clone());
             let config = Feed { run: run.id.clone(), release: run.release() };
             let deps = FeedDeps { queue: core.queue.clone(), prompts, progress: progress.clone() };
             anyhow::Ok(feed(config, deps, stop.clone()).await?)

@@ -56,8 +56,7 @@ fn checked(
     }
     let run = &resolved.run;
     let opened = prompts::of_policy(&run.policy.model).and_then(|(tokenizer, context)| {
-        let set = prompts::read(run, &prompts::Reader { tokenizer: &tokenizer, context })?;
-        prompts::steps(run, set.len() as u64)
+        anyhow::Ok(prompts::read(run, &prompts::Reader { tokenizer: &tokenizer, context })?.steps(run))
     });
     let steps = opened.map_err(|error| refused("run_toml", &format!("{error:#}")))?;
     let toml = dump(&resolved).map_err(|error| refused("run_toml", &error))?;
@@ -136,6 +135,10 @@ pub(crate) fn prompts(run: &Run, request: wire::SubmitPromptsRequest) -> Result<
     }
     let prompts: Vec<Prompt> = list("prompts", request.prompts, 1..=MAX_ITEMS)?;
     let file = resolved(&run.toml).map_err(broken)?.run;
+    if file.data.pairs.is_some() {
+        let text = format!("run {} trains on data.pairs, whose places prompts cannot take; submit another run", run.id);
+        return Err(Failure::new(Reason::WrongState, text));
+    }
     let (tokenizer, context) = prompts::of_policy(&file.policy.model).map_err(|error| broken(format!("{error:#}")))?;
     let reader = prompts::Reader { tokenizer: &tokenizer, context };
     for (index, prompt) in prompts.iter().enumerate() {

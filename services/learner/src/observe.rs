@@ -74,9 +74,13 @@ pub(crate) fn outcome_metrics(metrics: &mut StepMetrics, outcomes: &[Outcome], h
     mean("val/contain_eos_token", answered().map(|outcome| outcome.eos_share).collect());
     mean("completions/mean_length", answered().map(|outcome| outcome.mean_tokens).collect());
     let sampled = || harvest.examples.iter().filter(|example| example.source == ExampleSource::Online);
-    let staleness = |example: &Example| version.saturating_sub(example.policy_version) as f64;
+    let staleness = |example: &Example| example.age(version) as f64;
     mean("staleness/mean", sampled().map(staleness).collect());
     mean("staleness/max", sampled().map(staleness).reduce(f64::max).into_iter().collect());
+    let given = harvest.examples.iter().filter(|example| example.source == ExampleSource::Offline).count();
+    if given > 0 {
+        metrics.insert("examples/offline".into(), given as f64);
+    }
     let of_people = harvest.examples.iter().filter(|example| example.source == ExampleSource::Human).count();
     if of_people > 0 {
         metrics.insert("examples/human".into(), of_people as f64);

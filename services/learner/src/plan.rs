@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use joust_core::{DropReason, Example, ExampleSource, Manifest, Outcome, RecordId, SCHEMA};
+use joust_core::{DropReason, Example, Manifest, Outcome, RecordId, SCHEMA};
 use joust_pairs::{
     replay::{Entry, choose, margin_of, replay_count},
     weight_of,
@@ -68,12 +68,10 @@ pub(crate) fn harvest(outcomes: &[Outcome], version: u64, config: &Config) -> Ha
     let mut ordered: Vec<&Outcome> = outcomes.iter().collect();
     ordered.sort_by_key(|outcome| outcome.position);
     let mut harvest = Harvest::default();
-    let age = |example: &Example| version.saturating_sub(example.policy_version);
     for outcome in ordered {
-        let fresh =
-            |example: &&Example| example.source != ExampleSource::Online || age(example) <= config.max_staleness;
+        let fresh = |example: &&Example| example.age(version) <= config.max_staleness;
         let weighed = |mut example: Example| {
-            example.weight *= weight_of(&config.weights, &example, age(&example));
+            example.weight *= weight_of(&config.weights, &example, example.age(version));
             example
         };
         let kept: Vec<Example> = outcome.examples.iter().filter(fresh).cloned().map(weighed).collect();

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use joust_core::{Completion, Message, Player, Prompt, PromptTask, Purpose, Rollout, rng::Stream};
+use joust_core::{Completion, Player, Prompt, PromptTask, Purpose, Rollout, rng::Stream};
 use joust_data::Tokenizer;
 use joust_engine::{CompletionStream, Engine, SamplePrompt, SampleRequest, Sampled, SamplingParams, Snapshot, Source};
 
@@ -184,15 +184,10 @@ pub(crate) fn styled(prompt: &Prompt, style: &str) -> Prompt {
     if style.is_empty() {
         return prompt.clone();
     }
-    let mut messages = match prompt {
-        Prompt::Text(text) => return Prompt::Text(format!("{style}{text}")),
-        Prompt::Chat(messages) => messages.clone(),
-    };
-    match messages.first_mut().filter(|first| first.role == "system") {
-        Some(system) => system.content = format!("{style}\n{}", system.content),
-        None => messages.insert(0, Message { role: "system".into(), content: style.into() }),
+    match prompt {
+        Prompt::Text(text) => Prompt::Text(format!("{style}{text}")),
+        Prompt::Chat(chat) => Prompt::Chat(chat.instructed(style, "\n")),
     }
-    Prompt::Chat(messages)
 }
 
 pub(crate) fn stream<'a>(mut tasks: impl Iterator<Item = &'a PromptTask>) -> Stream {
@@ -213,16 +208,20 @@ pub(crate) fn completion(tokenizer: &Tokenizer, player: Player, sampled: Sampled
 
 #[cfg(test)]
 mod tests {
+    use joust_core::Message;
+
     use super::*;
 
     #[test]
     fn styles_come_before_texts_and_systems() {
-        let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
         assert_eq!(styled(&Prompt::Text("Sam ran.".into()), "Be sad. "), Prompt::Text("Be sad. Sam ran.".into()));
-        let chat = |messages: &[Message]| styled(&Prompt::Chat(messages.to_vec()), "Be sad.");
-        let asked = message("user", "Hi");
-        assert_eq!(chat(std::slice::from_ref(&asked)), Prompt::Chat(vec![message("system", "Be sad."), asked.clone()]));
-        let both = Prompt::Chat(vec![message("system", "Be sad.\nBe short."), asked.clone()]);
-        assert_eq!(chat(&[message("system", "Be short."), asked]), both);
+        let chat = |messages: &[Message]| styled(&Prompt::Chat(messages.to_vec().into()), "Be sad.");
+        let asked = Message::new("user", "Hi");
+        assert_eq!(
+            chat(std::slice::from_ref(&asked)),
+            Prompt::Chat(vec![Message::new("system", "Be sad."), asked.clone()].into())
+        );
+        let both = Prompt::Chat(vec![Message::new("system", "Be sad.\nBe short."), asked.clone()].into());
+        assert_eq!(chat(&[Message::new("system", "Be short."), asked]), both);
     }
 }

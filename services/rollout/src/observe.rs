@@ -1,6 +1,6 @@
 //! What is told about an answered prompt.
 
-use joust_core::{Completion, Prompt, Rollout};
+use joust_core::{Completion, Rollout};
 use joust_telemetry::{Work, instruments, names::attribute};
 
 /// Counts the answers and notes them at the span; texts only where the deployment lets them be seen.
@@ -13,19 +13,9 @@ pub(crate) fn rollout(run: &str, rollout: &Rollout, work: &Work) {
     if let Some(version) = rollout.completions.iter().map(|completion| completion.model.version).min() {
         work.set(attribute::POLICY_VERSION, version as i64);
     }
-    work.set_content(attribute::INPUT_MESSAGES, || prompt(&rollout.task.prompt));
+    work.set_content(attribute::INPUT_MESSAGES, || rollout.task.prompt.display());
     work.set_content(attribute::OUTPUT_MESSAGES, || {
         let texts: Vec<&str> = rollout.completions.iter().map(|Completion { text, .. }| text.as_str()).collect();
         texts.join("\n---\n")
     });
-}
-
-fn prompt(prompt: &Prompt) -> String {
-    match prompt {
-        Prompt::Text(text) => text.clone(),
-        Prompt::Chat(messages) => {
-            let lines: Vec<String> = messages.iter().map(|m| format!("{}: {}", m.role, m.content)).collect();
-            lines.join("\n")
-        }
-    }
 }

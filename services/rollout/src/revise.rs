@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use joust_core::{Completion, Message, Player, Prompt, PromptTask, Rollout};
+use joust_core::{Chat, Completion, Message, Player, Prompt, PromptTask, Rollout};
 use joust_data::Tokenizer;
 use joust_engine::{Engine, SamplePrompt, SampleRequest, Snapshot, Source};
 use joust_judges::{CallContext, Judge, JudgeItem, strongest};
@@ -151,7 +151,7 @@ impl Sampler<'_> {
 fn criticised(draft: &Draft<'_>, question: &str) -> Prompt {
     match draft.prompt {
         Prompt::Text(text) => Prompt::Text(format!("{text}{}\n\n{question}", draft.text)),
-        Prompt::Chat(messages) => chat(messages, &[("assistant", draft.text), ("user", question)]),
+        Prompt::Chat(chat) => turns(chat, draft.text, &[("user", question)]),
     }
 }
 
@@ -164,18 +164,16 @@ fn revised(draft: &Draft<'_>, revision: &Revision) -> Prompt {
             let asked = format!("{text}{}\n\n{}{feedback}", draft.text, revision.feedback);
             Prompt::Text(format!("{asked}\n\n{request}{text}"))
         }
-        (Prompt::Chat(messages), None) => chat(messages, &[("assistant", draft.text), ("user", request)]),
-        (Prompt::Chat(messages), Some(feedback)) => {
-            let turns =
-                [("assistant", draft.text), ("user", &revision.feedback), ("assistant", feedback), ("user", request)];
-            chat(messages, &turns)
+        (Prompt::Chat(chat), None) => turns(chat, draft.text, &[("user", request)]),
+        (Prompt::Chat(chat), Some(feedback)) => {
+            turns(chat, draft.text, &[("user", &revision.feedback), ("assistant", feedback), ("user", request)])
         }
     }
 }
 
-fn chat(messages: &[Message], turns: &[(&str, &str)]) -> Prompt {
-    let turns = turns.iter().map(|(role, content)| Message { role: (*role).into(), content: (*content).into() });
-    Prompt::Chat(messages.iter().cloned().chain(turns).collect())
+/// Lets a chat go on after an answer.
+fn turns(chat: &Chat, answer: &str, turns: &[(&str, &str)]) -> Prompt {
+    Prompt::Chat(chat.answered(&answer.into()).with(turns.iter().map(|(role, content)| Message::new(*role, *content))))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -12,8 +13,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from joust.proto import common, coordinator, judge, learner
 
-Prompt: TypeAlias = "str | Sequence[Mapping[str, str]] | common.Prompt"
-"""Text to continue, chat messages with `role` and `content`, or the message of the wire."""
+Prompt: TypeAlias = "str | Sequence[Mapping[str, object]] | common.Prompt"
+"""Text to continue, chat messages with `role`, `content` and what else the chat template reads, or the message of the wire."""
 
 
 class RunState(str, Enum):
@@ -228,9 +229,9 @@ class Feedback:
 
     prompt: Prompt
     """What was to be answered."""
-    first: str
-    """An answer."""
-    second: str
+    first: str | Sequence[Mapping[str, object]]
+    """An answer: text, or messages that the assistant ends."""
+    second: str | Sequence[Mapping[str, object]]
     """Another."""
     preferred: Literal["first", "second", "tie"]
     """Which is better."""
@@ -248,11 +249,17 @@ class Feedback:
         }
         return coordinator.Feedback(
             prompt=to_prompt(self.prompt),
-            first=self.first,
-            second=self.second,
+            first=self.first if isinstance(self.first, str) else "",
+            second=self.second if isinstance(self.second, str) else "",
+            first_messages=_messages(self.first),
+            second_messages=_messages(self.second),
             preference=preferences[self.preferred],
             author=self.author,
         )
+
+
+def _messages(answer: str | Sequence[Mapping[str, object]]) -> list[common.Message]:
+    return [] if isinstance(answer, str) else [to_message(message) for message in answer]
 
 
 def to_prompt(prompt: Prompt) -> common.Prompt:
@@ -261,8 +268,17 @@ def to_prompt(prompt: Prompt) -> common.Prompt:
         return prompt
     if isinstance(prompt, str):
         return common.Prompt(text=prompt)
-    messages = [common.Message(role=message["role"], content=message["content"]) for message in prompt]
-    return common.Prompt(chat=common.Chat(messages=messages))
+    return common.Prompt(chat=common.Chat(messages=[to_message(message) for message in prompt]))
+
+
+def to_message(message: Mapping[str, object]) -> common.Message:
+    """Makes the chat message of the wire; one with more than a role and a text goes whole."""
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str):
+        raise TypeError(f"a chat message has a role of type {type(role).__name__}, expected str")
+    if isinstance(content, str) and len(message) == 2:
+        return common.Message(role=role, content=content)
+    return common.Message(role=role, object=json.dumps(dict(message), ensure_ascii=False, allow_nan=False))
 
 
 def to_candidate(answer: str | Completion) -> judge.Candidate:

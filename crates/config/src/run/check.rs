@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{AnnotateBy, Ask, KeepBy, LossName, LossSpec, Reads, ReferenceKind, Revision, RunFile, Sampling, Weight};
+use super::{
+    AnnotateBy, Ask, Data, KeepBy, LossName, LossSpec, PairsFormat, Reads, ReferenceKind, Revision, RunFile, Sampling,
+    Weight,
+};
 use crate::{
     Error,
     judge::{JudgeConfig, MatrixJudge, Rule, RuleJudge},
@@ -24,6 +27,7 @@ impl RunFile {
         self.check_lessons(&mut found);
         self.check_sampling(&mut found);
         self.check_loss(&mut found);
+        self.check_given(&mut found);
         self.check_learner(&mut found);
         self.check_eval(&mut found);
         found.errors
@@ -379,6 +383,56 @@ impl RunFile {
         if self.pairing.replay.ratio > 0.0 {
             let reason = format!("{name} is a policy gradient and needs fresh answers; set 0");
             found.conflict("pairing.replay.ratio", &self.pairing.replay.ratio.to_string(), &reason);
+        }
+    }
+
+    /// Checks where the examples come from, and that the loss can read given ones.
+    fn check_given(&self, found: &mut Problems<'_>) {
+        let Data { prompts, pairs, pairs_share, .. } = &self.data;
+        if pairs.is_none() {
+            if prompts.is_none() {
+                let expected = "write a file of prompts, or data.pairs with given preferences".to_owned();
+                let (key, file) = ("data.prompts".to_owned(), (found.place)("data"));
+                found.errors.push(Error::MissingKey { key, file, expected });
+            }
+            return;
+        }
+        let (share, step) = (pairs_share.to_string(), u64::from(self.learner.prompts_per_step));
+        let places = self.data.given_per_step(step);
+        if prompts.is_none() && *pairs_share < 1.0 {
+            let reason = "there are no prompts for the other places; write data.prompts, or set 1";
+            found.conflict("data.pairs_share", &share, reason);
+        } else if prompts.is_some() && (places == 0 || places == step) {
+            let reason = format!(
+                "that is {places} of {step} places of a step (learner.prompts_per_step), and data.pairs and data.prompts \
+                 both need some"
+            );
+            found.conflict("data.pairs_share", &share, &reason);
+        }
+        self.check_given_form(found);
+    }
+
+    /// Checks that the loss reads what the rows of `data.pairs` hold.
+    fn check_given_form(&self, found: &mut Problems<'_>) {
+        let (Some(spec), Some(file)) = (LossSpec::of(self.loss.name), &self.data.pairs) else { return };
+        let (name, format) = (name_of(&spec.name), self.data.pairs_format);
+        let of_reference = matches!(spec.name, LossName::Bonbon | LossName::Pmpo);
+        let is_read = matches!(spec.reads, Reads::Pairs | Reads::Answers | Reads::List) && spec.name != LossName::Dro;
+        if !is_read || of_reference {
+            let reads = if of_reference { "answers of the reference" } else { spec.reads.describe() };
+            let reason =
+                format!("the loss {name} reads {reads}, which a file of given answers does not hold; remove it");
+            found.conflict("data.pairs", &file.display().to_string(), &reason);
+        }
+        let fits = match format {
+            PairsFormat::Unpaired => spec.reads == Reads::Answers,
+            PairsFormat::Ranked => spec.reads == Reads::List,
+            _ => true,
+        };
+        if !fits {
+            let reads = spec.reads.describe();
+            let reason = format!("the loss {name} reads {reads}; write another format, or another loss");
+            found.conflict("data.pairs_format", &name_of(&format), &reason);
         }
     }
 

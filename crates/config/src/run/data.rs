@@ -68,9 +68,21 @@ pub struct Lora {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// JSONL or Parquet file with a column `prompt` (text or messages) or `messages`, relative to the run file's folder.
+    /// JSONL or Parquet file with a column `prompt` (text or messages) or `messages`, relative to the run file's folder. Needed unless
+    /// `pairs` takes every place.
     #[schemars(length(min = 1))]
-    pub prompts: PathBuf,
+    pub prompts: Option<PathBuf>,
+    /// File of given preferences, rankings or single answers that train as they are, without being answered or judged, relative to the run
+    /// file's folder.
+    #[schemars(length(min = 1))]
+    pub pairs: Option<PathBuf>,
+    /// Which form the rows of `pairs` have.
+    #[serde(default)]
+    pub pairs_format: PairsFormat,
+    /// Share of a step's places that rows of `pairs` take, rounded to whole places; prompts take the rest. At 1 nothing is sampled.
+    #[serde(default = "whole")]
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    pub pairs_share: f64,
     /// Whether each epoch has an order of its own, drawn from the seed. Without it sorted files train in their order.
     #[serde(default = "yes")]
     pub shuffle: bool,
@@ -91,6 +103,39 @@ pub struct Data {
     pub on_error: OnError,
 }
 
+/// Which form the rows of `data.pairs` have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PairsFormat {
+    /// TRL's preferences: `prompt`, `chosen` and `rejected`, or the last two alone, as text or messages (UltraFeedback binarized among them).
+    #[default]
+    Trl,
+    /// Single answers: `prompt`, `completion` and `label` (true or false), for losses on single answers.
+    Unpaired,
+    /// Rankings: `prompt` and `completions`, a list, best first.
+    Ranked,
+    /// UltraFeedback: `instruction` and `completions`; the highest `overall_score` against the lowest.
+    Ultrafeedback,
+    /// Anthropic HH: `chosen` and `rejected` as dialogues of `Human:` and `Assistant:`.
+    Hh,
+    /// HelpSteer: `prompt` and `response`; neighbouring rows of one prompt by `helpfulness`.
+    Helpsteer,
+    /// OpenAssistant: trees, or their messages; the answers of best and worst rank to each message.
+    Oasst,
+    /// CodeUltraFeedback: `instruction`, `responses` and `annotations`; the highest mean rating against the lowest.
+    CodeUltrafeedback,
+}
+
+impl Data {
+    /// Returns how many of a step's places rows of `pairs` take.
+    pub fn given_per_step(&self, prompts_per_step: u64) -> u64 {
+        if self.pairs.is_none() {
+            return 0;
+        }
+        ((prompts_per_step as f64 * self.pairs_share).round() as u64).min(prompts_per_step)
+    }
+}
+
 /// What a bad line of a data file does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -104,6 +149,10 @@ pub enum OnError {
 
 fn yes() -> bool {
     true
+}
+
+fn whole() -> f64 {
+    1.0
 }
 
 fn one() -> u32 {

@@ -29,7 +29,9 @@ impl ConfigFile for RunFile {
     ];
 
     fn inputs(&mut self) -> Vec<&mut PathBuf> {
-        let mut paths = vec![&mut self.policy.model, &mut self.data.prompts];
+        let mut paths = vec![&mut self.policy.model];
+        paths.extend(self.data.prompts.as_mut());
+        paths.extend(self.data.pairs.as_mut());
         paths.extend(self.data.eval_prompts.as_mut());
         paths.extend(self.policy.lora.as_mut().and_then(|lora| lora.init.as_mut()));
         paths.extend(self.judge.iter_mut().filter_map(JudgeConfig::model_mut));

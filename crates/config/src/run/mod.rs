@@ -21,7 +21,7 @@ pub use choices::{
     AnnotateBy, Ask, Filter, KeepBy, Label, LossName, Preset, ReferenceKind, ReplayOrder, Select, Weight,
 };
 pub use complete::Point;
-pub use data::{Data, Dtype, Lora, OnError, Policy};
+pub use data::{Data, Dtype, Lora, OnError, PairsFormat, Policy};
 pub use eval::{Eval, Output, Pipeline, Stop};
 pub use learner::{Learner, OnNan, Optimization, Optimizer, SchedulerType};
 pub use loss::{Domain, LOSSES, Loss, LossKey, LossSpec, Reads, Reference};

@@ -128,8 +128,7 @@ fn missing_keys_say_what_to_write() {
     };
     assert_eq!(
         without("prompts = \"prompts.jsonl\""),
-        "missing key data.prompts in conf/run.toml: write text that is not empty, JSONL or Parquet file with a column \
-         `prompt` (text or messages) or `messages`, relative to the run file's folder"
+        "missing key data.prompts in conf/run.toml:6: write a file of prompts, or data.pairs with given preferences"
     );
     assert!(without("schema = 1").starts_with("missing key schema in conf/run.toml: write an integer"));
     assert_eq!(

@@ -128,7 +128,7 @@ fn overrides_take_toml_values_and_bare_words() {
     assert!(matches!(&run.judge[0], JudgeConfig::Rule(judge)
         if matches!(&judge.rules[0], crate::judge::Rule::Words(rule) if rule.max_count == 7)));
     assert_eq!(run.learner.learning_rate, 1e-4);
-    assert!(run.data.prompts.ends_with("other file.jsonl"));
+    assert!(run.data.prompts.expect("prompts").ends_with("other file.jsonl"));
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn inputs_start_from_the_file_s_folder_and_output_from_here() {
     let run = run(WHOLE, &[]).expect("valid").run;
     let here = std::env::current_dir().expect("there");
     assert_eq!(run.policy.model, here.join("conf/examples/stories/base"));
-    assert_eq!(run.data.prompts, here.join("conf/prompts.jsonl"));
+    assert_eq!(run.data.prompts, Some(here.join("conf/prompts.jsonl")));
     assert_eq!(run.output.dir, Path::new("runs/stories"));
 }
 

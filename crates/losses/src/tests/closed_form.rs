@@ -94,7 +94,8 @@ fn nash_md_gradient(policy: &[f64; 3], opponent: &[f64], tau: f64) -> Vec<f64> {
     let wins: Vec<f64> = NOISY_CYCLE.iter().map(|row| row.iter().zip(opponent).map(|(p, q)| p * q).sum()).collect();
     let (lp, reference) = (logprobs.unsqueeze(1), fixed.unsqueeze(1));
     let mask = reference.ones_like();
-    let inputs = TokenLogps::new(&lp, &mask).with_reference(&reference);
+    let old = lp.detach();
+    let inputs = TokenLogps::new(&lp, &mask).with_reference(&reference).with_old(&old);
     let output = nash_md_loss(&inputs, &constants(wins), tau).expect("valid inputs");
     (output.per_answer * constants(policy.to_vec())).sum(Kind::Double).backward();
     floats(&logits.grad())
@@ -140,7 +141,8 @@ fn the_reward_to_go_kl_is_the_kl_of_the_sequence() {
         let (a, b) = (a as usize, b as usize);
         let reference = constants(vec![ref_first[a].ln(), ref_second[a][b].ln()]).unsqueeze(0);
         let mask = reference.ones_like();
-        let inputs = TokenLogps::new(&policy, &mask).with_reference(&reference);
+        let old = policy.detach();
+        let inputs = TokenLogps::new(&policy, &mask).with_reference(&reference).with_old(&old);
         // P = 1/2 leaves the KL alone.
         let output = nash_md_loss(&inputs, &constants(vec![0.5]), 1.0).expect("valid inputs");
         total += output.per_answer.sum(Kind::Double) * (first[a] * second[a][b]);

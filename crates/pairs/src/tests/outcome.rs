@@ -268,15 +268,15 @@ fn notes_become_the_reason_of_a_pair() {
 
 #[test]
 fn the_question_joins_the_last_message_of_a_chat() {
-    let message = |role: &str, content: &str| joust_core::Message { role: role.into(), content: content.into() };
+    let message = |role: &str, content: &str| joust_core::Message::new(role, content);
     let asked = PairingRules { rationale: Some("Why?".into()), ..rules(Select::BestWorst, Label::Hard) };
     let noted = joust_core::Judgement { notes: vec!["is kind".into(), "is odd".into()], ..scores(&[3.0, 2.0]) };
     let mut rollout = distinct(2);
     rollout.completions.iter_mut().for_each(|c| c.text = format!("A{}", c.sample_index));
-    rollout.task.prompt = joust_core::Prompt::Chat(vec![message("user", "Hi")]);
+    rollout.task.prompt = joust_core::Prompt::Chat(vec![message("user", "Hi")].into());
     let found = outcome_of(&rollout, &noted, &asked).examples.remove(0).rationale.expect("a reason");
     let question = "Hi\n\nFirst answer:\nA0\n\nSecond answer:\nA1\n\nWhy?";
-    assert_eq!(found.prompt, joust_core::Prompt::Chat(vec![message("user", question)]));
+    assert_eq!(found.prompt, joust_core::Prompt::Chat(vec![message("user", question)].into()));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod choices;
 mod example;
 mod judgement;
+mod prompt;
 mod rollout;
 #[cfg(test)]
 mod tests;

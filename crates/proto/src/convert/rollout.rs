@@ -1,47 +1,13 @@
-//! Prompts, answers and model sets.
+//! Answers and model sets.
 
-use joust_core::{Completion, Message, ModelRef, ModelSet, Prompt, PromptTask, Rollout};
+use joust_core::{Completion, ModelRef, ModelSet, PromptTask, Rollout};
 
 use crate::{
     Error, Result,
     common::v1 as wire,
     limits::MAX_ANSWERS,
-    parse::{all_finite, choice, counted, hash, list, name, optional, record_id, required, schema, text, tokens},
+    parse::{all_finite, choice, counted, hash, list, optional, record_id, required, schema, text, tokens},
 };
-
-impl From<Prompt> for wire::Prompt {
-    fn from(prompt: Prompt) -> Self {
-        let kind = match prompt {
-            Prompt::Text(text) => wire::prompt::Kind::Text(text),
-            Prompt::Chat(messages) => {
-                let message = |Message { role, content }| wire::Message { role, content };
-                wire::prompt::Kind::Chat(wire::Chat { messages: messages.into_iter().map(message).collect() })
-            }
-        };
-        Self { kind: Some(kind) }
-    }
-}
-
-impl TryFrom<wire::Prompt> for Prompt {
-    type Error = Error;
-    fn try_from(prompt: wire::Prompt) -> Result<Self> {
-        match prompt.kind {
-            None => Err(Error::missing("kind", "text or chat")),
-            Some(wire::prompt::Kind::Text(value)) => Ok(Self::Text(text("text", value)?)),
-            Some(wire::prompt::Kind::Chat(chat)) => {
-                let messages = list("messages", chat.messages, 1..=MAX_ANSWERS);
-                Ok(Self::Chat(messages.map_err(|error| error.at("chat"))?))
-            }
-        }
-    }
-}
-
-impl TryFrom<wire::Message> for Message {
-    type Error = Error;
-    fn try_from(message: wire::Message) -> Result<Self> {
-        Ok(Self { role: name("role", message.role)?, content: text("content", message.content)? })
-    }
-}
 
 impl From<ModelRef> for wire::ModelRef {
     fn from(model: ModelRef) -> Self {

@@ -1,10 +1,11 @@
 use joust_core::{
-    Answer, Completion, DropReason, Example, ExampleSource, Finish, Judgement, JudgementStatus, JudgementValue,
+    Answer, Chat, Completion, DropReason, Example, ExampleSource, Finish, Judgement, JudgementStatus, JudgementValue,
     Manifest, Message, ModelRef, ModelSet, Outcome, Player, Prompt, PromptTask, Provenance, Purpose, Rationale,
     RecordId, Rollout, SCHEMA, Target,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use prost::Message as _;
+use serde_json::json;
 
 use crate::{Error, common::v1 as wire};
 
@@ -25,8 +26,20 @@ fn digest() -> impl Strategy<Value = String> {
 }
 
 fn prompt() -> impl Strategy<Value = Prompt> {
-    let message = (".{1,8}", ".{0,20}").prop_map(|(role, content)| Message { role, content });
-    prop_oneof![".{0,20}".prop_map(Prompt::Text), vec(message, 1..4).prop_map(Prompt::Chat)]
+    let plain = (".{1,8}", ".{0,20}").prop_map(|(role, content)| Message::new(role, content));
+    let call = (".{1,8}", any::<i32>()).prop_map(|(name, number)| {
+        let call = json!({"z": number, "a": [null, 0.5, {"name": name}]});
+        let fields = json!({"role": "assistant", "content": null, "tool_calls": [call], "name": name});
+        Message::try_from(fields.as_object().expect("an object").clone()).expect("a message")
+    });
+    let message = prop_oneof![plain, call];
+    let chat = (vec(message, 1..4), any::<bool>()).prop_map(|(messages, more)| Chat {
+        messages,
+        tools: more.then(|| json!([{"z": 1, "a": {}}])),
+        documents: more.then(|| json!([])),
+        chat_template_kwargs: more.then(|| json!({"thinking": false}).as_object().expect("an object").clone()),
+    });
+    prop_oneof![".{0,20}".prop_map(Prompt::Text), chat.prop_map(Prompt::Chat)]
 }
 
 fn model() -> impl Strategy<Value = ModelRef> {
@@ -304,4 +317,35 @@ fn a_text_that_is_too_long_does_not_stand_in_the_error() {
     let error = Prompt::try_from(wire::Prompt { kind: Some(wire::prompt::Kind::Text(long)) }).expect_err("refused");
     assert!(!error.to_string().contains("secret"), "{error}");
     assert_eq!(error.field(), "text");
+}
+
+#[test]
+fn messages_with_more_than_text_say_what_is_wrong() {
+    let message = |role: &str, content: &str, object: &str| wire::Message {
+        role: role.into(),
+        content: content.into(),
+        object: object.into(),
+    };
+    let called = r#"{"content": null, "tool_calls": [{"b": 1, "a": 2}], "role": "assistant"}"#;
+    let found = Message::try_from(message("assistant", "", called)).expect("a message");
+    assert_eq!(
+        wire::Message::from(found).object,
+        called.replace(": ", ":").replace(", ", ","),
+        "in the order of the keys"
+    );
+    let bad = [
+        (message("", "hi", ""), "field role is missing"),
+        (message("user", "", called), "field object is another role"),
+        (message("assistant", "private", called), "field object is both"),
+        (message("user", "", "private"), "field object is other text, expected a JSON object"),
+        (message("user", "", r#"{"role": "user", "content": 3}"#), "field object is content is a number"),
+        (message(&"r".repeat(65), "hi", ""), "field role is role is a longer text"),
+    ];
+    for (message, wanted) in bad {
+        let error = Message::try_from(message).expect_err(wanted).to_string();
+        assert!(error.starts_with(wanted) && !error.contains("private"), "{error}");
+    }
+    let chat = wire::Chat { messages: vec![message("user", "hi", "")], tools: "{}".into(), ..Default::default() };
+    let error = Prompt::try_from(wire::Prompt { kind: Some(wire::prompt::Kind::Chat(chat)) }).expect_err("refused");
+    assert_eq!(error.to_string(), "field chat.tools is other text, expected a JSON list");
 }

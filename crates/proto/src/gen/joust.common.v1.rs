@@ -5,16 +5,29 @@ pub struct Message {
     /// Role that the model's chat template knows, for example user; at most 64 bytes.
     #[prost(string, tag = "1")]
     pub role: ::prost::alloc::string::String,
-    /// The text, UTF-8.
+    /// The text, UTF-8; empty where `object` is set.
     #[prost(string, tag = "2")]
     pub content: ::prost::alloc::string::String,
+    /// The whole message as a JSON object, where it has more than a role and a text: tool_calls, name, tool_call_id, reasoning_content, content in parts
+    /// or null, and what else the template reads. Its role is that of `role`; empty else. At most 1 MiB.
+    #[prost(string, tag = "3")]
+    pub object: ::prost::alloc::string::String,
 }
-/// Chat messages.
+/// Chat messages, and what else the template is given.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Chat {
-    /// The messages in order; at least 1, at most 1024.
+    /// The messages in order; at least 1, at most 1024. Where the last is the assistant's, an answer continues it.
     #[prost(message, repeated, tag = "1")]
     pub messages: ::prost::alloc::vec::Vec<Message>,
+    /// The template's tools, a JSON list; empty for none. At most 1 MiB.
+    #[prost(string, tag = "2")]
+    pub tools: ::prost::alloc::string::String,
+    /// The template's documents, a JSON list; empty for none. At most 1 MiB.
+    #[prost(string, tag = "3")]
+    pub documents: ::prost::alloc::string::String,
+    /// Further variables of the template, a JSON object; empty for none. At most 1 MiB.
+    #[prost(string, tag = "4")]
+    pub chat_template_kwargs: ::prost::alloc::string::String,
 }
 /// What a model is asked to answer.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -22,16 +22,16 @@ pub struct SubmitPromptsResponse {
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub task_ids: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
-/// A preference between two texts.
+/// A preference between two answers.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Feedback {
     /// What was to be answered.
     #[prost(message, optional, tag = "1")]
     pub prompt: ::core::option::Option<super::super::common::v1::Prompt>,
-    /// The first answer, UTF-8.
+    /// The first answer, UTF-8; empty where first_messages says it.
     #[prost(string, tag = "2")]
     pub first: ::prost::alloc::string::String,
-    /// The second answer, UTF-8.
+    /// The second answer, UTF-8; empty where second_messages says it.
     #[prost(string, tag = "3")]
     pub second: ::prost::alloc::string::String,
     /// What the person preferred.
@@ -40,6 +40,12 @@ pub struct Feedback {
     /// Who said so, as the caller names people; at most 128 bytes; empty where unknown. Examples hold its BLAKE3 alone.
     #[prost(string, tag = "5")]
     pub author: ::prost::alloc::string::String,
+    /// The first answer as messages behind those of the prompt, the assistant's last: tool calls, their results, several turns. At most 1024.
+    #[prost(message, repeated, tag = "6")]
+    pub first_messages: ::prost::alloc::vec::Vec<super::super::common::v1::Message>,
+    /// The second answer as messages, likewise.
+    #[prost(message, repeated, tag = "7")]
+    pub second_messages: ::prost::alloc::vec::Vec<super::super::common::v1::Message>,
 }
 /// Preferences to add.
 #[derive(Clone, PartialEq, ::prost::Message)]

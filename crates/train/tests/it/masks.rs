@@ -197,12 +197,15 @@ fn a_steps_loss_is_that_of_plain_arithmetic() {
 fn a_step_does_not_depend_on_its_micro_batches() {
     for loss in every_loss() {
         let (whole, metrics) = steps(loss, &[8], 3);
+        let (first, _) = trainer(loss);
         for sizes in [vec![2; 4], vec![1, 4, 3], vec![1; 8]] {
             let (cut, others) = steps(loss, &sizes, 3);
-            for ((_, a), (_, b)) in whole.masters().into_iter().zip(cut.masters()) {
+            for (((_, a), (_, b)), (_, first)) in whole.masters().into_iter().zip(cut.masters()).zip(first.masters()) {
                 for (name, weight) in &a.weights.0 {
-                    let off = (weight - &b.weights.0[name]).abs().max().double_value(&[]);
-                    assert!(off < 2e-4, "{loss:?} in {sizes:?} moves {name} by {off}");
+                    // Of single weights AdamW turns the rounding of a gradient near 0 into a step of its own.
+                    let off = (weight - &b.weights.0[name]).norm().double_value(&[]);
+                    let moved = (weight - &first.weights.0[name]).norm().double_value(&[]);
+                    assert!(off <= 1e-2 * moved, "{loss:?} in {sizes:?} moves {name} by {off} of {moved}");
                 }
             }
             for (name, value) in &metrics[2] {

@@ -5,9 +5,13 @@
 use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::Context;
-use joust_core::Prompt;
-use joust_data::{OnError, Preference, read_preferences, read_prompts};
-use joust_proto::{common::v1::Purpose, coordinator::v1 as wire, limits::MAX_ITEMS};
+use joust_core::{Prompt, Reply};
+use joust_data::{OnError, Preference, PreferenceOptions, read_preferences, read_prompts};
+use joust_proto::{
+    common::v1::{Message, Purpose},
+    coordinator::v1 as wire,
+    limits::MAX_ITEMS,
+};
 use serde_json::json;
 
 use super::{connect, said};
@@ -47,11 +51,12 @@ pub async fn prompts(args: GiveArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`prompts`].
 pub async fn preferences(args: GiveArgs) -> anyhow::Result<ExitCode> {
-    let (pairs, _) = read_preferences(&args.file, OnError::Fail).map_err(unusable)?;
+    let (pairs, _) = read_preferences(&args.file, &PreferenceOptions::new(OnError::Fail)).map_err(unusable)?;
     let key = key(&args.file)?;
     let mut client = connect(args.at.cluster.folder())?;
     let mut added = 0;
-    let bytes = |pair: &Preference| prompt_bytes(&pair.prompt) + pair.chosen.len() + pair.rejected.len();
+    let bytes =
+        |pair: &Preference| prompt_bytes(&pair.prompt) + reply_bytes(&pair.chosen) + reply_bytes(&pair.rejected);
     for (index, call) in calls(pairs, bytes).into_iter().enumerate() {
         let request = wire::SubmitFeedbackRequest {
             run_id: args.run.clone(),
@@ -78,12 +83,23 @@ fn unusable(error: joust_data::Error) -> anyhow::Error {
 }
 
 fn feedback(pair: Preference) -> wire::Feedback {
+    let (first, first_messages) = answer(pair.chosen);
+    let (second, second_messages) = answer(pair.rejected);
     wire::Feedback {
         prompt: Some(pair.prompt.into()),
-        first: pair.chosen,
-        second: pair.rejected,
+        first,
+        second,
+        first_messages,
+        second_messages,
         preference: wire::Preference::First.into(),
         author: pair.user.unwrap_or_default(),
+    }
+}
+
+fn answer(reply: Reply) -> (String, Vec<Message>) {
+    match reply {
+        Reply::Text(text) => (text, Vec::new()),
+        Reply::Messages(messages) => (String::new(), messages.into_iter().map(Into::into).collect()),
     }
 }
 
@@ -95,7 +111,14 @@ fn key(file: &Path) -> anyhow::Result<String> {
 fn prompt_bytes(prompt: &Prompt) -> usize {
     match prompt {
         Prompt::Text(text) => text.len(),
-        Prompt::Chat(messages) => messages.iter().map(|message| message.role.len() + message.content.len()).sum(),
+        chat @ Prompt::Chat(_) => json!(chat).to_string().len(),
+    }
+}
+
+fn reply_bytes(reply: &Reply) -> usize {
+    match reply {
+        Reply::Text(text) => text.len(),
+        messages @ Reply::Messages(_) => json!(messages).to_string().len(),
     }
 }
 

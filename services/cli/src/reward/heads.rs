@@ -54,7 +54,7 @@ fn accuracies(gaps: &Tensor) -> anyhow::Result<Vec<f64>> {
 pub(super) fn decompose(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<(ModelConfig, Weights)> {
     let _no_grad = tch::no_grad_guard();
     let (config, weights) = open(file, tokenizer)?;
-    let (train, held) = read(file, tokenizer)?;
+    let (train, held) = read(file, tokenizer, &config)?;
     let labels: Vec<String> = (1..=file.loss.components).map(|i| format!("component_{i}")).collect();
     let (config, mut weights) = rated(config, &weights, padding::id(tokenizer), &labels);
     let model = Llama::new(&config, &weights)?;
@@ -78,7 +78,7 @@ pub(super) fn combine(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Resul
         "{} has no heads to combine; give a folder that loss.components or loss.attributes made",
         file.model.base.display()
     );
-    let (train, held) = read(file, tokenizer)?;
+    let (train, held) = read(file, tokenizer, &config)?;
     let model = Llama::new(&config, &weights)?;
     let heads = weights.get("score.weight")?.to_kind(Kind::Double);
     let mix = head_weights(&gaps(&model, &train, &heads), TEMPERATURE)?;

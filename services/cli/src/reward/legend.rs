@@ -1,7 +1,7 @@
 //! Legend: margins of safety from the base model's own states.
 
 use joust_config::RewardFile;
-use joust_data::{Tokenizer, read_preferences};
+use joust_data::{PreferenceOptions, Tokenizer, read_preferences};
 use joust_losses::{legend_margins, safety_direction};
 use joust_model::{Llama, ModelConfig, Weights};
 use joust_train::RewardPair;
@@ -24,9 +24,9 @@ pub(super) fn annotate(
 ) -> anyhow::Result<()> {
     let Some(path) = &file.data.safety else { return Ok(()) };
     let _no_grad = tch::no_grad_guard();
-    let (contrasts, skipped) = read_preferences(path, on_error(file.data.on_error))?;
+    let (contrasts, skipped) = read_preferences(path, &PreferenceOptions::new(on_error(file.data.on_error)))?;
     report(skipped);
-    let contrasts = tokenize(tokenizer, &contrasts, file)?;
+    let contrasts = tokenize(tokenizer, &contrasts, (file, config))?;
     let model = Llama::new(config, weights)?;
     let direction = safety_direction(&states(&model, &contrasts, chosen), &states(&model, &contrasts, rejected))?;
     let mut sides = [Vec::new(), Vec::new()];

@@ -10,16 +10,16 @@ mod ratings;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use joust_config::{RewardFile, load};
+use joust_config::{DataFormat, RewardFile, load};
 use joust_core::{
     rng::{Stream, permutation},
     scratch::check_target,
 };
-use joust_data::{Skipped, Tokenizer};
+use joust_data::{Format, Skipped, Tokenizer};
 use joust_model::{Dtype, Head, ModelConfig, Weights, load as load_model, publish_edited};
 use joust_train::{Master, Update};
 
-use crate::{args::TrainArgs, device, optim, padding};
+use crate::{args::TrainArgs, device, optim, padding, sft::report_eos};
 
 /// Runs the verb.
 ///
@@ -32,6 +32,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     check_target(out).with_context(|| format!("output.dir = {} cannot be made", out.display()))?;
     optim::set_threads(file.learner.optim.threads);
     let tokenizer = Tokenizer::open(&file.model.base)?;
+    report_eos(&tokenizer);
     let mut people = None;
     let mut know = |(config, weights, known)| {
         people = Some(known);
@@ -92,6 +93,18 @@ fn start(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<(ModelConfi
     Ok((config, weights))
 }
 
+/// Translates the file's word for the form of its rows.
+fn format(file: &RewardFile) -> Format {
+    match file.data.format {
+        DataFormat::Trl => Format::Trl,
+        DataFormat::Ultrafeedback => Format::UltraFeedback,
+        DataFormat::Hh => Format::Hh,
+        DataFormat::Helpsteer => Format::HelpSteer,
+        DataFormat::Oasst => Format::Oasst,
+        DataFormat::CodeUltrafeedback => Format::CodeUltraFeedback,
+    }
+}
+
 fn report(skipped: Skipped) {
     for (reason, count) in skipped {
         eprintln!("skipped {count} rows: {reason}");
@@ -104,7 +117,7 @@ fn report_held(pairs: usize, accuracy: f64) {
 
 /// Returns the updates of a training on so many rows.
 fn steps_of(file: &RewardFile, rows: usize) -> u64 {
-    let per_epoch = (rows / (file.learner.batch_size as usize).min(rows)) as u64;
+    let per_epoch = rows.div_ceil((file.learner.batch_size as usize).min(rows)) as u64;
     file.learner.optim.steps.unwrap_or(per_epoch * u64::from(file.learner.epochs)).max(1)
 }
 
@@ -116,8 +129,9 @@ fn train_loop<T>(
     step: impl Fn(&mut Master, &[Vec<&T>]) -> anyhow::Result<(String, Update)>,
 ) -> anyhow::Result<Master> {
     let batch_size = (file.learner.batch_size as usize).min(train.len());
-    let per_epoch = (train.len() / batch_size) as u64;
+    let per_epoch = train.len().div_ceil(batch_size) as u64;
     let steps = steps_of(file, train.len());
+    eprintln!("rows={} batch_size={batch_size} steps_per_epoch={per_epoch} steps={steps}", train.len());
     let mut master =
         Master::new(config, weights, optim::settings(file.learner.learning_rate, &file.learner.optim, steps));
     let micro = file.learner.micro_batch as usize;
@@ -127,7 +141,8 @@ fn train_loop<T>(
             order = permutation(train.len(), file.seed, Stream::Shuffle, done / per_epoch);
         }
         let at = (done % per_epoch) as usize * batch_size;
-        let rows: Vec<&T> = order[at..at + batch_size].iter().map(|i| &train[*i]).collect();
+        let end = (at + batch_size).min(train.len());
+        let rows: Vec<&T> = order[at..end].iter().map(|i| &train[*i]).collect();
         let cut: Vec<Vec<&T>> = rows.chunks(micro).map(<[_]>::to_vec).collect();
         let (told, update) = step(&mut master, &cut)?;
         if (done + 1) % 20 == 0 || done + 1 == steps {

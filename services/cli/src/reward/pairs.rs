@@ -2,13 +2,16 @@
 
 use anyhow::ensure;
 use joust_config::{MarginUse, RewardFile};
-use joust_data::{Preference, Tokenizer, read_preferences, split_by};
+use joust_data::{Margins, Preference, PreferenceOptions, Tokenizer, read_preferences, split_by};
 use joust_losses::Margin;
 use joust_model::{ModelConfig, Weights, sequence_scores};
 use joust_train::{Master, RewardLoss, RewardPair, reward_step};
 
-use super::{legend, report, train_loop};
-use crate::{device, sft::on_error};
+use super::{format, legend, report, train_loop};
+use crate::{
+    device,
+    sft::{Fits, on_error},
+};
 
 /// A pair with what it is split by.
 pub(super) struct Pair {
@@ -20,10 +23,22 @@ pub(super) struct Pair {
 }
 
 /// Reads the pairs, to train on and held out.
-pub(super) fn read(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<(Vec<Pair>, Vec<Pair>)> {
-    let (preferences, skipped) = read_preferences(&file.data.train, on_error(file.data.on_error))?;
+pub(super) fn read(
+    file: &RewardFile,
+    tokenizer: &Tokenizer,
+    config: &ModelConfig,
+) -> anyhow::Result<(Vec<Pair>, Vec<Pair>)> {
+    let margins = match file.loss.margin {
+        MarginUse::None | MarginUse::Legend => Margins::Ignored,
+        MarginUse::Subtract => Margins::Needed,
+        MarginUse::Scale => Margins::AtLeastZero,
+    };
+    let options = PreferenceOptions { format: format(file), on_error: on_error(file.data.on_error), margins };
+    let (preferences, skipped) = read_preferences(&file.data.train, &options)?;
     report(skipped);
-    let pairs = tokenize(tokenizer, &preferences, file)?;
+    let unmarked = margins != Margins::Ignored && preferences.iter().any(|preference| preference.margin.is_none());
+    ensure!(!unmarked, "loss.margin reads margins, which rows of data.format = \"hh\" do not have");
+    let pairs = tokenize(tokenizer, &preferences, (file, config))?;
     Ok(split_by(pairs, |pair| pair.prompt.clone(), file.data.eval_fraction, file.seed)?)
 }
 
@@ -33,7 +48,7 @@ pub(super) fn train(
     tokenizer: &Tokenizer,
     start: (&ModelConfig, &Weights),
 ) -> anyhow::Result<Master> {
-    let (mut train, held) = read(file, tokenizer)?;
+    let (mut train, held) = read(file, tokenizer, start.0)?;
     legend::annotate(file, tokenizer, start, &mut train)?;
     let margin = match file.loss.margin {
         MarginUse::None => None,
@@ -55,23 +70,23 @@ pub(super) fn train(
     Ok(master)
 }
 
-/// Encodes what fits `data.max_length`.
+/// Encodes what fits `data.max_length` and the model's context.
 pub(super) fn tokenize(
     tokenizer: &Tokenizer,
     preferences: &[Preference],
-    file: &RewardFile,
+    (file, config): (&RewardFile, &ModelConfig),
 ) -> anyhow::Result<Vec<Pair>> {
-    let (max_length, scaled) = (file.data.max_length as usize, file.loss.margin == MarginUse::Scale);
+    let scaled = file.loss.margin == MarginUse::Scale;
+    let mut fits = Fits::new(file.data.max_length, config.max_position_embeddings);
     let mut pairs = Vec::with_capacity(preferences.len());
-    let (mut long, mut equal) = (0, 0);
+    let mut equal = 0;
     for preference in preferences {
         let chosen = tokenizer.encode_answered(&preference.prompt, &preference.chosen)?;
         let rejected = tokenizer.encode_answered(&preference.prompt, &preference.rejected)?;
-        if chosen.len().max(rejected.len()) > max_length {
-            long += 1;
+        if !fits.check(if chosen.is_empty() { 0 } else { chosen.len().max(rejected.len()) }) {
             continue;
         }
-        let margin = preference.margin.unwrap_or(if scaled { 1.0 } else { 0.0 });
+        let margin = preference.margin.unwrap_or_default();
         if scaled && margin == 0.0 {
             equal += 1;
             continue;
@@ -82,10 +97,8 @@ pub(super) fn tokenize(
     if equal > 0 {
         eprintln!("left out {equal} pairs whose margin of 0 would scale them away");
     }
-    if long > 0 {
-        eprintln!("left out {long} pairs longer than data.max_length = {max_length} tokens");
-    }
-    ensure!(!pairs.is_empty(), "no pair fits data.max_length = {max_length} tokens; raise it");
+    fits.report("pairs");
+    ensure!(!pairs.is_empty(), fits.none("pair"));
     Ok(pairs)
 }
 

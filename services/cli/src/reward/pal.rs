@@ -56,7 +56,7 @@ fn accuracy(places: [&Tensor; 2], points: &Tensor) -> f64 {
 /// Trains places, prototypes and users.
 pub(super) fn train(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Result<Trained> {
     let (base, weights) = open(file, tokenizer)?;
-    let (pairs, held) = read(file, tokenizer)?;
+    let (pairs, held) = read(file, tokenizer, &base)?;
     let users = users(&pairs.iter().chain(&held).collect::<Vec<_>>(), file)?;
     let (kinds, places) = (i64::from(file.loss.prototypes), i64::from(file.loss.places));
     let labels: Vec<String> = (1..=places).map(|i| format!("place_{i}")).collect();
@@ -118,7 +118,7 @@ pub(super) fn welcome(file: &RewardFile, tokenizer: &Tokenizer) -> anyhow::Resul
     let before = People::read(folder)?;
     let mut before = before
         .with_context(|| format!("{} has no prototypes; give a folder that loss.prototypes made", folder.display()))?;
-    let (pairs, held) = read(file, tokenizer)?;
+    let (pairs, held) = read(file, tokenizer, &config)?;
     let users = users(&pairs.iter().chain(&held).collect::<Vec<_>>(), file)?;
     if let Some(user) = users.keys().find(|user| before.users.contains_key(*user)) {
         anyhow::bail!("{} knows the user {user:?} already; leave their pairs out", folder.display());

@@ -6,8 +6,11 @@ use joust_data::{Rating, Tokenizer, read_ratings, split_by};
 use joust_model::{ModelConfig, Weights, sequence_ratings};
 use joust_train::{Master, RatedSequence, rating_step};
 
-use super::{report, train_loop};
-use crate::{device, sft::on_error};
+use super::{format, report, train_loop};
+use crate::{
+    device,
+    sft::{Fits, on_error},
+};
 
 /// A rated answer with what it is split by.
 struct Rated {
@@ -21,9 +24,11 @@ pub(super) fn train(
     tokenizer: &Tokenizer,
     start: (&ModelConfig, &Weights),
 ) -> anyhow::Result<Master> {
-    let (ratings, skipped) = read_ratings(&file.data.train, &file.loss.attributes, on_error(file.data.on_error))?;
+    let (on_error, attributes) = (on_error(file.data.on_error), &file.loss.attributes);
+    let (ratings, skipped) = read_ratings(&file.data.train, attributes, format(file), on_error)?;
     report(skipped);
-    let rated = tokenize(tokenizer, ratings, file.data.max_length as usize)?;
+    let fits = Fits::new(file.data.max_length, start.0.max_position_embeddings);
+    let rated = tokenize(tokenizer, ratings, fits)?;
     let (train, held) = split_by(rated, |rated| rated.prompt.clone(), file.data.eval_fraction, file.seed)?;
     let device = device::chosen();
     let master = train_loop(file, start, &train, |master, batches| {
@@ -40,21 +45,16 @@ pub(super) fn train(
     Ok(master)
 }
 
-fn tokenize(tokenizer: &Tokenizer, ratings: Vec<Rating>, max_length: usize) -> anyhow::Result<Vec<Rated>> {
+fn tokenize(tokenizer: &Tokenizer, ratings: Vec<Rating>, mut fits: Fits) -> anyhow::Result<Vec<Rated>> {
     let mut rated = Vec::with_capacity(ratings.len());
-    let mut long = 0;
     for Rating { prompt, completion, ratings } in ratings {
         let ids = tokenizer.encode_answered(&prompt, &completion)?;
-        if ids.len() > max_length {
-            long += 1;
-            continue;
+        if fits.check(ids.len()) {
+            rated.push(Rated { sequence: RatedSequence { ids, ratings }, prompt: prompt.display() });
         }
-        rated.push(Rated { sequence: RatedSequence { ids, ratings }, prompt: prompt.display() });
     }
-    if long > 0 {
-        eprintln!("left out {long} answers longer than data.max_length = {max_length} tokens");
-    }
-    ensure!(!rated.is_empty(), "no answer fits data.max_length = {max_length} tokens; raise it");
+    fits.report("answers");
+    ensure!(!rated.is_empty(), fits.none("answer"));
     Ok(rated)
 }
 

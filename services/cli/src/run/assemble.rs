@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use joust_config::{Resolved, RunFile, judge::JudgeConfig};
-use joust_coordinator::prompts::{Reader, read};
+use joust_coordinator::prompts::{Inputs, Reader, read};
 use joust_core::Prompt;
-use joust_data::{PromptSet, Tokenizer};
+use joust_data::Tokenizer;
 use joust_engine::SamplingParams;
 use joust_judges::{Judge, build};
 use joust_model::Device;
@@ -21,8 +21,8 @@ use crate::{
 pub struct Parts {
     /// The initial policy.
     pub model: LanguageModel,
-    /// Training and held-out prompts.
-    pub prompts: PromptSet,
+    /// Training and held-out prompts, and given examples.
+    pub inputs: Inputs,
     /// The judge of training.
     pub judge: Arc<dyn Judge>,
     /// The judge of evaluations.
@@ -43,7 +43,7 @@ impl Parts {
     /// # Errors
     /// A prompt that the chat template refuses.
     pub fn prompt_tokens(&self) -> anyhow::Result<u64> {
-        let prompts = self.prompts.train();
+        let prompts = self.inputs.prompts.train();
         let tokens = |(_, prompt): &(u64, Prompt)| Ok(self.model.tokenizer.encode_prompt(prompt)?.len() as u64);
         let all: u64 = prompts.iter().map(tokens).sum::<anyhow::Result<u64>>()?;
         Ok(all.div_ceil(prompts.len().max(1) as u64))
@@ -57,7 +57,7 @@ impl Parts {
 pub fn open(resolved: &Resolved) -> anyhow::Result<Parts> {
     let run = &resolved.run;
     let model = model::policy(&run.policy, run.seed)?;
-    let prompts = prompts(run, &model)?;
+    let inputs = inputs(run, &model)?;
     let device = device::chosen();
     let opened = scorer::open_all(&run.judge, &run.output.dir, &device)?;
     let judge = |config: Option<&JudgeConfig>| -> anyhow::Result<Arc<dyn Judge>> {
@@ -66,8 +66,11 @@ pub fn open(resolved: &Resolved) -> anyhow::Result<Parts> {
     let weights_hash = model.hash()?;
     let mut hasher = blake3::Hasher::new();
     hasher.update(weights_hash.as_bytes());
-    for (row, prompt) in prompts.train().iter().chain(prompts.eval()) {
+    for (row, prompt) in inputs.prompts.train().iter().chain(inputs.prompts.eval()) {
         hasher.update(&row.to_le_bytes()).update(prompt.display().as_bytes());
+    }
+    if let Some(given) = &inputs.given {
+        given.hash(&mut hasher);
     }
     Ok(Parts {
         judge: judge(run.training_judge())?,
@@ -75,17 +78,17 @@ pub fn open(resolved: &Resolved) -> anyhow::Result<Parts> {
         device,
         fingerprint: hasher.finalize().to_hex().to_string(),
         weights_hash,
-        steps: joust_coordinator::prompts::steps(run, prompts.len() as u64)?,
+        steps: inputs.steps(run),
         model,
-        prompts,
+        inputs,
     })
 }
 
-/// Reads training and held-out prompts.
+/// Reads what the run trains on and its held-out prompts.
 ///
 /// # Errors
-/// A prompt file that cannot be used.
-pub fn prompts(run: &RunFile, model: &LanguageModel) -> anyhow::Result<PromptSet> {
+/// A file that cannot be used.
+pub fn inputs(run: &RunFile, model: &LanguageModel) -> anyhow::Result<Inputs> {
     let context = model.config.max_position_embeddings as usize;
     read(run, &Reader { tokenizer: &model.tokenizer, context })
 }

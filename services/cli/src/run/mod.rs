@@ -51,6 +51,9 @@ pub async fn run(file: &Path, args: RunArgs) -> anyhow::Result<ExitCode> {
     folder::claim(&resolved, (&parts.fingerprint, server.as_deref()), how)?;
     let _lock = queue::lock(&dir)?;
     let queue = remote.map_or_else(|| queue::in_folder(&dir), Ok)?;
+    if let Some(note) = parts.inputs.last_step(&resolved.run).filter(|_| !args.resume) {
+        eprintln!("{note}");
+    }
     let shutdown = Shutdown::default();
     stop_on_signal(shutdown.clone());
     let (ended, state) = roles::run(&resolved, parts, queue, shutdown).await?;
@@ -79,7 +82,7 @@ pub async fn run(file: &Path, args: RunArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// Prompt files that cannot be used.
 pub fn held_out(run: &RunFile, model: &LanguageModel) -> anyhow::Result<Vec<(u64, Prompt)>> {
-    let prompts = assemble::prompts(run, model)?.eval().to_vec();
+    let prompts = assemble::inputs(run, model)?.prompts.eval().to_vec();
     anyhow::ensure!(
         !prompts.is_empty(),
         "the run file holds out no prompts; set data.eval_fraction, or give --prompts"
@@ -93,7 +96,7 @@ pub fn held_out(run: &RunFile, model: &LanguageModel) -> anyhow::Result<Vec<(u64
 /// The first input that cannot be used.
 pub fn check_inputs(resolved: &Resolved) -> anyhow::Result<String> {
     let parts = assemble::open(resolved)?;
-    let (train, held) = (parts.prompts.len(), parts.prompts.eval().len());
+    let (train, held) = (parts.inputs.prompts.len(), parts.inputs.prompts.eval().len());
     Ok(format!(
         "{} parameters, {train} training and {held} held-out prompts, {} steps",
         parts.model.config.parameters(),
@@ -109,7 +112,7 @@ fn stop_on_signal(shutdown: Shutdown) {
         shutdown.trigger();
         wait_for_signal().await;
         joust_core::scratch::remove_all();
-        std::process::exit(i32::from(STOPPED));
+        signal_hook::low_level::exit(i32::from(STOPPED));
     });
 }
 

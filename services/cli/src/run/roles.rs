@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use joust_config::{Resolved, RunFile, run::ReferenceKind};
-use joust_coordinator::{Feed, FeedDeps, feed, prompts::PromptStream};
+use joust_coordinator::{Feed, FeedDeps, feed};
 use joust_core::{ModelSet, Player, Release, Shutdown};
 use joust_engine::{Engine, ModelStore, Published, SamplingParams, Snapshot};
 use joust_judges::{Ask, Judge};
@@ -148,7 +148,7 @@ fn spawn_coordinator(
     stop: &Shutdown,
 ) {
     let config = Feed { run: run.name.clone(), release: stage.release };
-    let prompts = Arc::new(PromptStream::new(run.name.clone(), parts.prompts.clone()));
+    let prompts = Arc::new(parts.inputs.clone().stream(run));
     let deps = FeedDeps { queue: stage.queue.clone(), prompts, progress };
     let stop = stop.clone();
     roles.spawn(async move { Ok(feed(config, deps, stop).await?) });
@@ -264,7 +264,7 @@ pub(crate) fn learner(
         engine: stage.engine.clone(),
         tokenizer: model.tokenizer.clone(),
         judge: parts.eval_judge.clone(),
-        prompts: parts.prompts.eval().iter().take(run.eval.prompts as usize).cloned().collect(),
+        prompts: parts.inputs.prompts.eval().iter().take(run.eval.prompts as usize).cloned().collect(),
         params: sampling(run, &model.tokenizer),
         seed: run.seed,
     };

@@ -99,9 +99,9 @@ pub(crate) fn keep(run: &RunFile) -> Option<Keep> {
 pub(crate) fn reasons(run: &RunFile, tokenizer: Arc<Tokenizer>) -> Option<Reasons> {
     let term = &run.feedback.rationale;
     let encode = move |rationale: &Rationale| {
-        let encode =
-            || Ok((tokenizer.encode_prompt(&rationale.prompt)?, tokenizer.encode_completion(&rationale.text)?));
-        encode().map_err(|error: joust_data::Error| error.to_string())
+        let answered = tokenizer.encode_answer(&rationale.prompt, &rationale.text.as_str().into());
+        let answered = answered.map_err(|error| error.to_string())?;
+        Ok((answered.prompt_ids, answered.completion_ids))
     };
     (term.weight > 0.0).then(|| Reasons { gamma: term.weight, log_sigmoid: term.log_sigmoid, encode: Box::new(encode) })
 }

@@ -110,10 +110,11 @@ fn check_examples(root: &Path, exported: &Path) {
     }
     for number in 0..PREFERENCES {
         let (prompt, chosen) = preference(number);
-        let found = of(&ids(prompt));
+        let answered = tokenizer.encode_answer(&Prompt::Text(prompt), &chosen.as_str().into()).expect("encodes");
+        let found = of(&json!(answered.prompt_ids));
         assert_eq!(found.len(), 1, "preference {number}");
         assert_eq!(found[0]["source"], "human");
-        assert_eq!(found[0]["answers"][0]["token_ids"], json!(tokenizer.encode_completion(&chosen).expect("encodes")));
+        assert_eq!(found[0]["answers"][0]["token_ids"], json!(answered.completion_ids));
     }
 }
 
@@ -167,6 +168,7 @@ async fn refusals(cluster: &Cluster, root: &Path) {
             second: second.into(),
             preference: preference.into(),
             author: "somebody".into(),
+            ..Default::default()
         }],
         idempotency_key: blake3::hash(first.as_bytes()).to_hex().to_string(),
     };

@@ -117,7 +117,7 @@ fn versions(out: &Path) -> Vec<Vec<f64>> {
         for row in reader.into_iter().map(|row| row.expect("a row")) {
             let column = |name: &str| row.get_column_iter().find(|(column, _)| *column == name).expect("a column").1;
             let (Field::Str(text), Field::ULong(version)) = (column("completion"), column("policy_version")) else {
-                panic!("completion and policy_version have other types");
+                unreachable!("completion is text and policy_version a number");
             };
             let version = *version as usize;
             counts.resize_with(counts.len().max(version + 1), || vec![0.0; KINDS.len()]);

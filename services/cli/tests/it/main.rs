@@ -8,6 +8,7 @@ mod choices;
 mod cycle;
 mod device;
 mod few_shot;
+mod given;
 mod kill_resume;
 mod outputs;
 mod pal;

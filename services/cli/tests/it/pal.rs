@@ -79,7 +79,7 @@ fn accuracies(folder: &Path) -> BTreeMap<String, f64> {
         let point: Vec<f64> =
             (0..4).map(|d| shares.iter().zip(&prototypes).map(|(share, place)| share * place[d]).sum()).collect();
         let far = |prompt: &str, answer: &str| -> f64 {
-            let ids = tokenizer.encode_answered(&Prompt::Text(prompt.to_owned()), answer).expect("text");
+            let ids = tokenizer.encode_answered(&Prompt::Text(prompt.to_owned()), &answer.into()).expect("text");
             let place = tch::no_grad(|| sequence_ratings(&model, &[ids])).get(0);
             let place = Vec::<f32>::try_from(place).expect("a place");
             place.iter().zip(&point).map(|(x, u)| (f64::from(*x) - u).powi(2)).sum::<f64>().sqrt()

@@ -74,7 +74,8 @@ fn states(root: &Path, triples: &[Triple], side: usize) -> Vec<Vec<f64>> {
     let model = Llama::new(&config, &weights).expect("weights are whole");
     let tokenizer = Tokenizer::open(&base).expect("a tokenizer");
     let state = |triple: &Triple| {
-        let ids = tokenizer.encode_answered(&Prompt::Text(triple[0].clone()), &triple[side]).expect("text");
+        let ids =
+            tokenizer.encode_answered(&Prompt::Text(triple[0].clone()), &triple[side].as_str().into()).expect("text");
         let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
         let hidden = model.hidden(&Tensor::from_slice(&ids).unsqueeze(0));
         Vec::<f64>::try_from(hidden.get(0).get(ids.len() as i64 - 1).to_kind(Kind::Double)).expect("a vector")
@@ -182,7 +183,7 @@ fn heads_are_components_of_the_pairs_and_a_user_mixes_them() {
     let sequences: Vec<Vec<u32>> = user
         .iter()
         .flat_map(|[p, c, r]| [c, r].map(|answer| (p.clone(), answer.clone())))
-        .map(|(p, answer)| tokenizer.encode_answered(&Prompt::Text(p), &answer).expect("text"))
+        .map(|(p, answer)| tokenizer.encode_answered(&Prompt::Text(p), &answer.as_str().into()).expect("text"))
         .collect();
     let scores = Vec::<f32>::try_from(tch::no_grad(|| sequence_scores(&model, &sequences))).expect("scores");
     for (pair, d) in scores.chunks(2).zip(&differences) {

@@ -50,8 +50,7 @@ fn texts_say_the_prompt_again() {
 
 #[test]
 fn chats_take_turns() {
-    let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
-    let prompt = Prompt::Chat(vec![message("user", "Hi")]);
+    let prompt = Prompt::Chat(vec![Message::new("user", "Hi")].into());
     let expected = [
         ("user", "Hi"),
         ("assistant", " a draft"),
@@ -59,10 +58,10 @@ fn chats_take_turns() {
         ("assistant", "Too short."),
         ("user", "Again: "),
     ];
-    let expected: Vec<Message> = expected.map(|(role, content)| message(role, content)).to_vec();
-    assert_eq!(revised(&draft(&prompt, Some("Too short.")), &revision()), Prompt::Chat(expected.clone()));
-    assert_eq!(criticised(&draft(&prompt, None), "What is wrong?"), Prompt::Chat(expected[..3].to_vec()));
+    let expected: Vec<Message> = expected.map(|(role, content)| Message::new(role, content)).to_vec();
+    assert_eq!(revised(&draft(&prompt, Some("Too short.")), &revision()), Prompt::Chat(expected.clone().into()));
+    assert_eq!(criticised(&draft(&prompt, None), "What is wrong?"), Prompt::Chat(expected[..3].to_vec().into()));
     let [hi, answer, .., again] = expected.as_slice() else { panic!("five messages") };
-    let without = Prompt::Chat(vec![hi.clone(), answer.clone(), again.clone()]);
+    let without = Prompt::Chat(vec![hi.clone(), answer.clone(), again.clone()].into());
     assert_eq!(revised(&draft(&prompt, None), &revision()), without);
 }

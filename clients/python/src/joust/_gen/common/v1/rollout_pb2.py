@@ -24,33 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1djoust/common/v1/rollout.proto\x12\x0fjoust.common.v1\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"2\n\x04\x43hat\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.joust.common.v1.Message\"G\n\x06Prompt\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12%\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x15.joust.common.v1.ChatH\x00\x42\x06\n\x04kind\"=\n\x08ModelRef\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0c\n\x04hash\x18\x03 \x01(\t\"\xb4\x01\n\x08ModelSet\x12)\n\x06policy\x18\x01 \x01(\x0b\x32\x19.joust.common.v1.ModelRef\x12,\n\treference\x18\x02 \x01(\x0b\x32\x19.joust.common.v1.ModelRef\x12&\n\x03\x65ma\x18\x03 \x01(\x0b\x32\x19.joust.common.v1.ModelRef\x12\'\n\x04past\x18\x04 \x03(\x0b\x32\x19.joust.common.v1.ModelRef\"\xaa\x01\n\nPromptTask\x12\x0e\n\x06schema\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\x0c\x12\x10\n\x08position\x18\x03 \x01(\x04\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0b\n\x03row\x18\x05 \x01(\x04\x12)\n\x07purpose\x18\x06 \x01(\x0e\x32\x18.joust.common.v1.Purpose\x12\'\n\x06prompt\x18\x07 \x01(\x0b\x32\x17.joust.common.v1.Prompt\"\xd1\x01\n\nCompletion\x12\x14\n\x0csample_index\x18\x01 \x01(\r\x12\'\n\x06player\x18\x02 \x01(\x0e\x32\x17.joust.common.v1.Player\x12(\n\x05model\x18\x03 \x01(\x0b\x32\x19.joust.common.v1.ModelRef\x12\x11\n\ttoken_ids\x18\x04 \x03(\r\x12\x10\n\x08logprobs\x18\x05 \x03(\x02\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\'\n\x06\x66inish\x18\x07 \x01(\x0e\x32\x17.joust.common.v1.Finish\"\x96\x01\n\x07Rollout\x12\x0e\n\x06schema\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\x0c\x12)\n\x04task\x18\x03 \x01(\x0b\x32\x1b.joust.common.v1.PromptTask\x12\x12\n\nprompt_ids\x18\x04 \x03(\r\x12\x30\n\x0b\x63ompletions\x18\x05 \x03(\x0b\x32\x1b.joust.common.v1.Completion*\\\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x11\n\rPURPOSE_TRAIN\x10\x01\x12\x10\n\x0cPURPOSE_EVAL\x10\x02\x12\x13\n\x0fPURPOSE_BY_HAND\x10\x03*\xa5\x01\n\x06Player\x12\x16\n\x12PLAYER_UNSPECIFIED\x10\x00\x12\x11\n\rPLAYER_POLICY\x10\x01\x12\x14\n\x10PLAYER_REFERENCE\x10\x02\x12\x12\n\x0ePLAYER_MIXTURE\x10\x03\x12\x0e\n\nPLAYER_EMA\x10\x04\x12\x0f\n\x0bPLAYER_PAST\x10\x05\x12\x11\n\rPLAYER_STYLED\x10\x06\x12\x12\n\x0ePLAYER_REVISED\x10\x07*C\n\x06\x46inish\x12\x16\n\x12\x46INISH_UNSPECIFIED\x10\x00\x12\x0e\n\nFINISH_EOS\x10\x01\x12\x11\n\rFINISH_LENGTH\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1djoust/common/v1/rollout.proto\x12\x0fjoust.common.v1\"8\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x0e\n\x06object\x18\x03 \x01(\t\"r\n\x04\x43hat\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.joust.common.v1.Message\x12\r\n\x05tools\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x01(\t\x12\x1c\n\x14\x63hat_template_kwargs\x18\x04 \x01(\t\"G\n\x06Prompt\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12%\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x15.joust.common.v1.ChatH\x00\x42\x06\n\x04kind\"=\n\x08ModelRef\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0c\n\x04hash\x18\x03 \x01(\t\"\xb4\x01\n\x08ModelSet\x12)\n\x06policy\x18\x01 \x01(\x0b\x32\x19.joust.common.v1.ModelRef\x12,\n\treference\x18\x02 \x01(\x0b\x32\x19.joust.common.v1.ModelRef\x12&\n\x03\x65ma\x18\x03 \x01(\x0b\x32\x19.joust.common.v1.ModelRef\x12\'\n\x04past\x18\x04 \x03(\x0b\x32\x19.joust.common.v1.ModelRef\"\xaa\x01\n\nPromptTask\x12\x0e\n\x06schema\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\x0c\x12\x10\n\x08position\x18\x03 \x01(\x04\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0b\n\x03row\x18\x05 \x01(\x04\x12)\n\x07purpose\x18\x06 \x01(\x0e\x32\x18.joust.common.v1.Purpose\x12\'\n\x06prompt\x18\x07 \x01(\x0b\x32\x17.joust.common.v1.Prompt\"\xd1\x01\n\nCompletion\x12\x14\n\x0csample_index\x18\x01 \x01(\r\x12\'\n\x06player\x18\x02 \x01(\x0e\x32\x17.joust.common.v1.Player\x12(\n\x05model\x18\x03 \x01(\x0b\x32\x19.joust.common.v1.ModelRef\x12\x11\n\ttoken_ids\x18\x04 \x03(\r\x12\x10\n\x08logprobs\x18\x05 \x03(\x02\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\'\n\x06\x66inish\x18\x07 \x01(\x0e\x32\x17.joust.common.v1.Finish\"\x96\x01\n\x07Rollout\x12\x0e\n\x06schema\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\x0c\x12)\n\x04task\x18\x03 \x01(\x0b\x32\x1b.joust.common.v1.PromptTask\x12\x12\n\nprompt_ids\x18\x04 \x03(\r\x12\x30\n\x0b\x63ompletions\x18\x05 \x03(\x0b\x32\x1b.joust.common.v1.Completion*\\\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x11\n\rPURPOSE_TRAIN\x10\x01\x12\x10\n\x0cPURPOSE_EVAL\x10\x02\x12\x13\n\x0fPURPOSE_BY_HAND\x10\x03*\xa5\x01\n\x06Player\x12\x16\n\x12PLAYER_UNSPECIFIED\x10\x00\x12\x11\n\rPLAYER_POLICY\x10\x01\x12\x14\n\x10PLAYER_REFERENCE\x10\x02\x12\x12\n\x0ePLAYER_MIXTURE\x10\x03\x12\x0e\n\nPLAYER_EMA\x10\x04\x12\x0f\n\x0bPLAYER_PAST\x10\x05\x12\x11\n\rPLAYER_STYLED\x10\x06\x12\x12\n\x0ePLAYER_REVISED\x10\x07*C\n\x06\x46inish\x12\x16\n\x12\x46INISH_UNSPECIFIED\x10\x00\x12\x0e\n\nFINISH_EOS\x10\x01\x12\x11\n\rFINISH_LENGTH\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'joust.common.v1.rollout_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PURPOSE']._serialized_start=1001
-  _globals['_PURPOSE']._serialized_end=1093
-  _globals['_PLAYER']._serialized_start=1096
-  _globals['_PLAYER']._serialized_end=1261
-  _globals['_FINISH']._serialized_start=1263
-  _globals['_FINISH']._serialized_end=1330
+  _globals['_PURPOSE']._serialized_start=1081
+  _globals['_PURPOSE']._serialized_end=1173
+  _globals['_PLAYER']._serialized_start=1176
+  _globals['_PLAYER']._serialized_end=1341
+  _globals['_FINISH']._serialized_start=1343
+  _globals['_FINISH']._serialized_end=1410
   _globals['_MESSAGE']._serialized_start=50
-  _globals['_MESSAGE']._serialized_end=90
-  _globals['_CHAT']._serialized_start=92
-  _globals['_CHAT']._serialized_end=142
-  _globals['_PROMPT']._serialized_start=144
-  _globals['_PROMPT']._serialized_end=215
-  _globals['_MODELREF']._serialized_start=217
-  _globals['_MODELREF']._serialized_end=278
-  _globals['_MODELSET']._serialized_start=281
-  _globals['_MODELSET']._serialized_end=461
-  _globals['_PROMPTTASK']._serialized_start=464
-  _globals['_PROMPTTASK']._serialized_end=634
-  _globals['_COMPLETION']._serialized_start=637
-  _globals['_COMPLETION']._serialized_end=846
-  _globals['_ROLLOUT']._serialized_start=849
-  _globals['_ROLLOUT']._serialized_end=999
+  _globals['_MESSAGE']._serialized_end=106
+  _globals['_CHAT']._serialized_start=108
+  _globals['_CHAT']._serialized_end=222
+  _globals['_PROMPT']._serialized_start=224
+  _globals['_PROMPT']._serialized_end=295
+  _globals['_MODELREF']._serialized_start=297
+  _globals['_MODELREF']._serialized_end=358
+  _globals['_MODELSET']._serialized_start=361
+  _globals['_MODELSET']._serialized_end=541
+  _globals['_PROMPTTASK']._serialized_start=544
+  _globals['_PROMPTTASK']._serialized_end=714
+  _globals['_COMPLETION']._serialized_start=717
+  _globals['_COMPLETION']._serialized_end=926
+  _globals['_ROLLOUT']._serialized_start=929
+  _globals['_ROLLOUT']._serialized_end=1079
 # @@protoc_insertion_point(module_scope)

@@ -42,18 +42,22 @@ class SubmitPromptsResponse(_message.Message):
     def __init__(self, task_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Feedback(_message.Message):
-    __slots__ = ("prompt", "first", "second", "preference", "author")
+    __slots__ = ("prompt", "first", "second", "preference", "author", "first_messages", "second_messages")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     SECOND_FIELD_NUMBER: _ClassVar[int]
     PREFERENCE_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    FIRST_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    SECOND_MESSAGES_FIELD_NUMBER: _ClassVar[int]
     prompt: _rollout_pb2.Prompt
     first: str
     second: str
     preference: Preference
     author: str
-    def __init__(self, prompt: _Optional[_Union[_rollout_pb2.Prompt, _Mapping]] = ..., first: _Optional[str] = ..., second: _Optional[str] = ..., preference: _Optional[_Union[Preference, str]] = ..., author: _Optional[str] = ...) -> None: ...
+    first_messages: _containers.RepeatedCompositeFieldContainer[_rollout_pb2.Message]
+    second_messages: _containers.RepeatedCompositeFieldContainer[_rollout_pb2.Message]
+    def __init__(self, prompt: _Optional[_Union[_rollout_pb2.Prompt, _Mapping]] = ..., first: _Optional[str] = ..., second: _Optional[str] = ..., preference: _Optional[_Union[Preference, str]] = ..., author: _Optional[str] = ..., first_messages: _Optional[_Iterable[_Union[_rollout_pb2.Message, _Mapping]]] = ..., second_messages: _Optional[_Iterable[_Union[_rollout_pb2.Message, _Mapping]]] = ...) -> None: ...
 
 class SubmitFeedbackRequest(_message.Message):
     __slots__ = ("run_id", "feedback", "idempotency_key")
