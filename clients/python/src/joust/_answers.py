@@ -11,9 +11,7 @@ from joust.proto import judge, rollout
 from joust.records import Answers, Completion, Judgement
 
 
-def gather_answers(
-    request: rollout.GenerateRequest, key: str, responses: Sequence[rollout.GenerateResponse]
-) -> list[Answers]:
+def gather_answers(request: rollout.GenerateRequest, key: str, responses: Sequence[rollout.GenerateResponse]) -> list[Answers]:
     """Puts each answer to its prompt, by sample index; `key` tells the answers of one call from those of another.
 
     Raises:
